@@ -1,0 +1,1 @@
+"""Configuration: frozen, validated dataclasses with units, ranges and sources."""

@@ -1,0 +1,136 @@
+"""One run: cluster, workload, arrivals, timing, scheduler, load, length and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sbs_gym.config.cluster import ClusterConfig, cluster_from_mapping
+from sbs_gym.config.groups import read_group, section_from_mapping
+from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
+from sbs_gym.config.timing import TimingConfig, timing_from_mapping
+from sbs_gym.config.workload import (
+    ArrivalConfig,
+    WorkloadConfig,
+    arrivals_from_mapping,
+    workload_from_mapping,
+)
+from sbs_gym.errors import ConfigError, require_number
+
+DEFAULT_LOAD = 0.7
+DEFAULT_NUM_REQUESTS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SloConfig:
+    """The latency that a request is promised.
+
+    Attributes:
+        ttft_s: TTFT allowed to any request, seconds.
+        ttft_per_token_s: Further seconds per prompt token beyond `ttft_free_tokens`.
+        ttft_free_tokens: Prompt tokens that the first number covers.
+        attainment_frac: Share of requests that must meet the promise.
+
+    Source: assumed; 0.8 s alone cannot be met by prompts of several passes.
+    """
+
+    ttft_s: float = 0.8
+    ttft_per_token_s: float = 0.0004
+    ttft_free_tokens: int = 3072
+    attainment_frac: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_number("slo.ttft_s", self.ttft_s, 0, 3600, unit="s", low_open=True)
+        require_number("slo.ttft_per_token_s", self.ttft_per_token_s, 0, 1, unit="s")
+        require_number("slo.ttft_free_tokens", self.ttft_free_tokens, 0, 10_000_000, integer=True)
+        require_number("slo.attainment_frac", self.attainment_frac, 0, 1, low_open=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Everything a run needs; equal configurations give equal bytes.
+
+    Attributes:
+        cluster, workload, arrivals, timing, scheduler, slo: The parts.
+        load: Rate / capacity, (0, 10]; null means 0.7 for synthetic workloads unless rate_per_s is
+            given, and the trace's own rate for traces.
+        rate_per_s: Requests per second, instead of load.
+        num_requests: Requests of a synthetic workload (20,000 if horizon_s is null too), or the
+            first ones of a trace.
+        horizon_s: Seconds of arrivals, instead of num_requests; the run then drains.
+        seed: Luck of workload, timing and policy, 0 to 2**62.
+    """
+
+    cluster: ClusterConfig
+    workload: WorkloadConfig
+    arrivals: ArrivalConfig
+    timing: TimingConfig
+    scheduler: SchedulerConfig
+    slo: SloConfig = field(default_factory=SloConfig)
+    load: float | None = None
+    rate_per_s: float | None = None
+    num_requests: int | None = None
+    horizon_s: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _refuse_both("load", self.load, "rate_per_s", self.rate_per_s)
+        _refuse_both("num_requests", self.num_requests, "horizon_s", self.horizon_s)
+        if self.load is not None:
+            require_number("load", self.load, 0, 10, low_open=True)
+        if self.rate_per_s is not None:
+            require_number("rate_per_s", self.rate_per_s, 0, 1e7, unit="1/s", low_open=True)
+        if self.num_requests is not None:
+            require_number("num_requests", self.num_requests, 1, 200_000_000, integer=True)
+        if self.horizon_s is not None:
+            require_number("horizon_s", self.horizon_s, 0, 1e9, unit="s", low_open=True)
+        require_number("seed", self.seed, 0, 2**62, integer=True)
+        if not self.scheduler.gated and self.cluster.start_rule == "on_release":
+            raise ConfigError(
+                "cluster.start_rule='on_release' would strand split prompts under "
+                f"scheduler.release={self.scheduler.release!r}; expected 'eager', or a release "
+                "that waits for readiness (sbs, fixed_window)"
+            )
+        if self.cluster.start_rule == "free_running" and self.timing.kind != "constant":
+            raise ConfigError(
+                f"cluster.start_rule='free_running' needs timing=constant, not {self.timing.kind!r}"
+            )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the configuration as plain mappings, lists, numbers and strings."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+    def digest(self) -> str:
+        """Return a short checksum of the whole configuration."""
+        text = json.dumps(self.to_mapping(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_from_mapping(values: Mapping[str, Any]) -> RunConfig:
+    """Return the run that a nested mapping describes; groups may also be names of presets."""
+    parts = {
+        "cluster": cluster_from_mapping,
+        "workload": workload_from_mapping,
+        "arrivals": arrivals_from_mapping,
+        "timing": timing_from_mapping,
+        "scheduler": scheduler_from_mapping,
+    }
+    built: dict[str, Any] = dict(values)
+    for group, build in parts.items():
+        given = values.get(group)
+        if isinstance(given, str):
+            given = {"name": given, **read_group(group, given)}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{group}={given!r}: expected the name of a preset or a mapping")
+        built[group] = build(given)  # type: ignore[operator]
+    built["slo"] = section_from_mapping(SloConfig, "slo", values.get("slo") or {})
+    return section_from_mapping(RunConfig, "config", built)
+
+
+def _refuse_both(first: str, a: object, second: str, b: object) -> None:
+    if a is not None and b is not None:
+        raise ConfigError(f"{first}={a!r} and {second}={b!r} exclude each other; give one")

@@ -1,0 +1,130 @@
+"""A scheduler as a composition of rules: release, routing, order, allocation, budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sbs_gym.config.groups import section_from_mapping
+from sbs_gym.errors import ConfigError, require_choice, require_number
+
+GATED_RELEASES = ("sbs", "fixed_window")
+UNGATED_RELEASES = ("immediate", "size_or_timeout")
+ROUTINGS = (
+    "staggered",
+    "round_robin",
+    "random",
+    "least_requests",
+    "least_tokens",
+    "power_of_two",
+)
+ORDERS = ("age_longest", "longest", "arrival", "shortest")
+ALLOCATIONS = ("pbaa", "lpt", "least_tokens", "least_requests", "round_robin", "random")
+BUDGETS = ("full", "fixed", "backlog")
+UNITS = ("tokens", "cost")
+LIMIT_ACTIONS = ("keep", "reject", "force")
+_MOST_TOKENS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerConfig:
+    """Which rule answers which question, and the rules' numbers.
+
+    Attributes:
+        name: Name of the preset, for results.
+        release: When requests leave the buffer: immediate, size_or_timeout, sbs (adaptive
+            interval; multiplier 0 is the work-conserving queue) or fixed_window.
+        routing: Which instance; gated releases (sbs, fixed_window) take `staggered`.
+        order: Who goes first out of the buffer.
+        allocation: Which DP rank.
+        budget: Tokens a rank may take in a pass: full chunk, fixed, or by the backlog.
+        multiplier: Factor on the interval (pass + link) / instances, 0 to 100.
+        window_s: Constant interval of fixed_window, seconds.
+        min_interval_s, max_interval_s: Clip of the interval; max null is two full-chunk passes.
+        full_batch_bypass: Release at once when leftovers and buffer fill a pass.
+        full_batch_frac: The fill of a pass that counts as full, (0, 1].
+        watchdog_factor: Predicted passes without a signal until an instance counts as ready.
+        size, timeout_s: Limits of size_or_timeout.
+        budget_tokens: Budget of `fixed`; never above the chunk.
+        alpha, floor_tokens: `backlog` budget: alpha * backlog / dp, at least floor_tokens.
+        budget_unit: Whether the engine counts a budget in tokens or in their cost with context.
+        charge: Whether PBAA fills ranks by tokens or by cost.
+        n_limit, n_limit_action: Releases a request may wait; then keep (it goes first), reject
+            or force (placed even where no room is left).
+
+    Source: Staggered Batch Scheduling, arXiv 2512.16134, for release and PBAA; the interval
+    formula, n_limit and all defaults are this project's assumptions, see docs/semantics.md.
+    """
+
+    name: str = "custom"
+    release: str = "sbs"
+    routing: str = "staggered"
+    order: str = "age_longest"
+    allocation: str = "pbaa"
+    budget: str = "full"
+    multiplier: float = 1.0
+    window_s: float = 0.2
+    min_interval_s: float = 0.0
+    max_interval_s: float | None = None
+    full_batch_bypass: bool = True
+    full_batch_frac: float = 0.9
+    watchdog_factor: float = 3.0
+    size: int = 8
+    timeout_s: float = 0.3
+    budget_tokens: int = 1024
+    alpha: float = 0.8
+    floor_tokens: int = 512
+    budget_unit: str = "tokens"
+    charge: str = "tokens"
+    n_limit: int = 32
+    n_limit_action: str = "keep"
+
+    def __post_init__(self) -> None:
+        require_choice("scheduler.release", self.release, GATED_RELEASES + UNGATED_RELEASES)
+        require_choice("scheduler.routing", self.routing, ROUTINGS)
+        require_choice("scheduler.order", self.order, ORDERS)
+        require_choice("scheduler.allocation", self.allocation, ALLOCATIONS)
+        require_choice("scheduler.budget", self.budget, BUDGETS)
+        require_choice("scheduler.budget_unit", self.budget_unit, UNITS)
+        require_choice("scheduler.charge", self.charge, UNITS)
+        require_choice("scheduler.n_limit_action", self.n_limit_action, LIMIT_ACTIONS)
+        require_number("scheduler.multiplier", self.multiplier, 0, 100)
+        require_number("scheduler.window_s", self.window_s, 0, 3600, unit="s")
+        require_number("scheduler.min_interval_s", self.min_interval_s, 0, 3600, unit="s")
+        if self.max_interval_s is not None:
+            low = self.min_interval_s
+            require_number("scheduler.max_interval_s", self.max_interval_s, low, 3600, unit="s")
+        require_number("scheduler.full_batch_frac", self.full_batch_frac, 0, 1, low_open=True)
+        require_number("scheduler.watchdog_factor", self.watchdog_factor, 1, 1000, low_open=True)
+        require_number("scheduler.size", self.size, 1, 1_000_000, integer=True)
+        require_number("scheduler.timeout_s", self.timeout_s, 0, 3600, unit="s", low_open=True)
+        for field in ("budget_tokens", "floor_tokens"):
+            value = getattr(self, field)
+            require_number(f"scheduler.{field}", value, 1, _MOST_TOKENS, integer=True)
+        require_number("scheduler.alpha", self.alpha, 0, 100, low_open=True)
+        require_number("scheduler.n_limit", self.n_limit, 0, 1_000_000_000, integer=True)
+        self._check_composition()
+
+    def _check_composition(self) -> None:
+        if self.gated and self.routing != "staggered":
+            raise ConfigError(
+                f"scheduler.routing={self.routing!r} does not go with scheduler.release="
+                f"{self.release!r}, which waits for instances to be ready; expected 'staggered'"
+            )
+        if not self.gated and self.routing == "staggered":
+            allowed = ", ".join(r for r in ROUTINGS if r != "staggered")
+            raise ConfigError(
+                f"scheduler.routing='staggered' needs a release that waits for readiness; with "
+                f"scheduler.release={self.release!r} expected one of: {allowed}"
+            )
+
+    @property
+    def gated(self) -> bool:
+        """Whether releases wait for an instance to be ready."""
+        return self.release in GATED_RELEASES
+
+
+def scheduler_from_mapping(values: Mapping[str, Any]) -> SchedulerConfig:
+    """Return the scheduler that a mapping (a YAML group with overrides) describes."""
+    return section_from_mapping(SchedulerConfig, "scheduler", values)

@@ -1,0 +1,65 @@
+"""The `compiled` decorator: numba's njit with a cache that notices an edited callee.
+
+numba keys its cache by the file of the decorated function alone, so a change in a function that is
+called from another file would go unnoticed. All cache files therefore live in a directory named by
+a digest of every source file of the package and of the versions of Python, numba and numpy.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba import config as numba_config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_KEPT_DIGESTS = 4
+PURE_PYTHON = bool(numba_config.DISABLE_JIT)
+
+
+def source_digest(root: Path) -> str:
+    """Return a digest of every Python file below `root` and of the compiler's versions."""
+    digest = hashlib.sha256(f"{sys.version}|{numba.__version__}|{np.__version__}".encode())
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+@functools.cache
+def cache_directory() -> Path:
+    """Return this version's cache directory; `SBS_GYM_CACHE_DIR` moves it."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sbs_gym"
+    base = Path(os.environ.get("SBS_GYM_CACHE_DIR", default)) / "numba"
+    current = base / source_digest(Path(__file__).parent)
+    if not current.is_dir():
+        _forget_old_digests(base)
+    return current
+
+
+def _forget_old_digests(base: Path) -> None:
+    if not base.is_dir():
+        return
+    by_age = sorted((p for p in base.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    for stale in by_age[: max(0, len(by_age) - _KEPT_DIGESTS + 1)]:
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def compiled(function: Function) -> Function:
+    """Compile `function` with numba on first call; plain Python under NUMBA_DISABLE_JIT=1."""
+    if PURE_PYTHON:
+        return function
+    before = numba_config.CACHE_DIR
+    numba_config.CACHE_DIR = str(cache_directory())
+    try:
+        return numba.njit(cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    finally:
+        numba_config.CACHE_DIR = before
