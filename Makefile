@@ -1,0 +1,71 @@
+# Everything a checkout needs. `make run` and `make test` start from nothing but Python >= 3.11.
+VENV ?= .venv
+JOBS ?= 2
+TRACE ?=
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,$(shell command -v $(name) 2>/dev/null)))
+SCHEDULERS := [round_robin,least_tokens,work_conserving,sbs,sbs_budget]
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install format lint type test test-all bench check run docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+# The virtual environment with the tested versions, made again when a dependency changes.
+$(VENV)/.core: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python found; sbs_gym needs Python >= 3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is too old; sbs_gym needs Python >= 3.11: make PYTHON=python3.12 …" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.dev  ## make .venv with everything a developer needs
+
+format: $(VENV)/.dev  ## rewrite the code in the project's layout
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev  ## layout, rules, import contracts, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+type: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+test: $(VENV)/.dev  ## the tests that take about a minute
+	$(PYTEST) -n $(JOBS) --benchmark-disable
+
+test-all: $(VENV)/.dev  ## every test but the benchmarks
+	$(PYTEST) -n $(JOBS) --benchmark-disable -m 'not bench'
+
+bench: $(VENV)/.dev  ## measure the speed
+	$(PYTEST) -m bench -s
+
+check: lint type test  ## what CI runs
+
+run: $(VENV)/.core  ## compare five schedulers on two timings (TRACE=file: and on that trace)
+	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=sbs_short load=0.7 \
+	  seeds=8 jobs=$(JOBS) output_dir=outputs/first_light
+	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=sbs_short timing=linear load=0.7 \
+	  seeds=8 jobs=$(JOBS) output_dir=outputs/first_light_linear
+ifneq ($(TRACE),)
+	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=trace 'workload.path=$(TRACE)' \
+	  seeds=8 jobs=$(JOBS) output_dir=outputs/first_trace
+endif
+
+docs: $(VENV)/.dev  ## run the commands in README.md and write their tables there
+	$(BIN)/python docs/fill_readme.py README.md
+
+clean:  ## remove the virtual environment, caches and build products (not outputs/)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
