@@ -90,7 +90,138 @@ class ConstantTiming(TimingConfig):
         require_number("timing.pass_s", self.pass_s, 0, 3600, unit="s", low_open=True)
 
 
-KINDS: dict[str, type[TimingConfig]] = {kind.KIND: kind for kind in (LinearTiming, ConstantTiming)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableTiming(TimingConfig):
+    """A model fitted to a user's own measured passes; see `sbs_gym/timing/table.py`.
+
+    Attributes:
+        path: CSV or Parquet file of passes: `start_s`, `duration_s` (seconds) and per rank the new
+            tokens and, if known, the cached context. Source: the user's own logs.
+        num_knots: Knots of the duration over the fullest rank's tokens, in [1, 64].
+            Source: chosen; two knots would be a straight line.
+    """
+
+    KIND: ClassVar[str] = "table"
+
+    path: str
+    num_knots: int = 8
+
+    def __post_init__(self) -> None:
+        TimingConfig.__post_init__(self)
+        if not isinstance(self.path, str) or not self.path:
+            raise ConfigError(f"timing.path={self.path!r} is not allowed; expected a file name")
+        require_number("timing.num_knots", self.num_knots, 1, 64, integer=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RooflineTiming(TimingConfig):
+    """Kernel formulas of DeepSeek-V3/R1 on H800, added up over layers.
+
+    The numbers without a default are fitted and live in `conf/timing/roofline.yaml`, which names
+    their data. "Shared" rates hold beside communication kernels, which take 24 of 132 SMs.
+    Source of the formulas: TIMING sections 6.1, 6.2 and 6.4.
+
+    Attributes:
+        dense_launch_s: Fixed seconds of a dense GEMM inside a pass, in [0, 1e-3]. Source: TIMING
+            section 6.1, not fitted: benchmarks launch kernels one by one.
+        dense_flop_per_s, dense_bytes_per_s: Rates it reaches, in [1e12, 1e17], [1e10, 1e14]. Fit.
+        dense_softness: Exponent between compute and memory time, in [1, 16]. Fit.
+        grouped_launch_s, grouped_flop_per_s, grouped_bytes_per_s, grouped_softness: The same for
+            grouped contiguous GEMMs. Fit.
+        core_launch_s: Fixed seconds of the attention core, in [0, 1e-2]. Fit.
+        core_flop_per_s, core_shared_flop_per_s: Its rates, in [1e12, 1e17]. Fit; the shared one
+            from the training trace.
+        shared_expert_launch_s, shared_expert_token_s: Shared expert with activation: fixed seconds
+            in [0, 1e-2], seconds per token in [0, 1e-3]. Fit.
+        attention_token_s: Element-wise seconds per token of the attention block, in [0, 1e-3]. Fit.
+        expert_token_s: Element-wise seconds per token of the expert block, in [0, 1e-3]. Fit.
+        expert_token_gpu_s: The same, more for each GPU the experts span up to 64, in [0, 1e-4].
+            Fit.
+        link_launch_s: Fixed seconds of a dispatch or combine, in [0, 1e-2]. Source: TIMING 6.1.
+        dispatch_bytes_per_s, combine_bytes_per_s: Rates on one, two, and three or more nodes, each
+            in [1e9, 1e13]. Fit.
+        link_slowdown: Factor kappa on links beside compute, in [0.5, 4]. Source: TIMING section
+            6.2 variant A, not fitted.
+        overlap_softness: Exponent of compute over communication, in [1, 16]. Fit on systems.
+        overlap_min_tokens: Two-batch overlap from here on every busy rank, in [1, 1 << 30].
+            Source: assumed, SEMANTICS section 7.
+        compute_sms: SMs left to compute beside communication, in [1, 132]. Source: TIMING 2.
+        overhead_s: Seconds of a pass outside the layers, in [0, 10]. Source: TIMING section 6.2
+            variant A, assumed: the four system points do not pin it.
+        default_skew: Expert skew of a deployment without rebalancing, in [1, 10]; used only to
+            compare with published systems. Fit on systems.
+        expert_load: Whether expert and link time follow the `mean` or the `max` over ranks.
+            Source: TIMING section 6.4.
+    """
+
+    KIND: ClassVar[str] = "roofline"
+
+    jitter_cv: float = 0.02
+    skew_mean: float = 1.1
+    skew_sigma: float = 0.3
+
+    dense_launch_s: float
+    dense_flop_per_s: float
+    dense_bytes_per_s: float
+    dense_softness: float
+    grouped_launch_s: float
+    grouped_flop_per_s: float
+    grouped_bytes_per_s: float
+    grouped_softness: float
+    core_launch_s: float
+    core_flop_per_s: float
+    core_shared_flop_per_s: float
+    shared_expert_launch_s: float
+    shared_expert_token_s: float
+    attention_token_s: float
+    expert_token_s: float
+    expert_token_gpu_s: float
+    link_launch_s: float
+    dispatch_bytes_per_s: tuple[float, float, float]
+    combine_bytes_per_s: tuple[float, float, float]
+    link_slowdown: float
+    overlap_softness: float
+    overlap_min_tokens: int
+    compute_sms: int
+    overhead_s: float
+    default_skew: float
+    expert_load: str = "mean"
+
+    def __post_init__(self) -> None:
+        TimingConfig.__post_init__(self)
+        for names, low, high, unit in _ROOFLINE_RANGES:
+            for name in names.split():
+                value = getattr(self, name)
+                for item in value if isinstance(value, tuple) else (value,):
+                    require_number(f"timing.{name}", item, low, high, unit=unit)
+        for name in ("dispatch_bytes_per_s", "combine_bytes_per_s"):
+            if not isinstance(getattr(self, name), tuple) or len(getattr(self, name)) != 3:
+                raise ConfigError(f"timing.{name} needs three rates: one, two, more nodes")
+        require_number(
+            "timing.overlap_min_tokens", self.overlap_min_tokens, 1, 1 << 30, integer=True
+        )
+        require_number("timing.compute_sms", self.compute_sms, 1, 132, integer=True)
+        require_choice("timing.expert_load", self.expert_load, ("mean", "max"))
+
+
+_ROOFLINE_RANGES = (
+    ("dense_launch_s", 0.0, 1e-3, "s"),
+    ("grouped_launch_s core_launch_s shared_expert_launch_s link_launch_s", 0.0, 1e-2, "s"),
+    ("dense_flop_per_s grouped_flop_per_s", 1e12, 1e17, "FLOP/s"),
+    ("core_flop_per_s core_shared_flop_per_s", 1e12, 1e17, "FLOP/s"),
+    ("dense_bytes_per_s grouped_bytes_per_s", 1e10, 1e14, "bytes/s"),
+    ("dispatch_bytes_per_s combine_bytes_per_s", 1e9, 1e13, "bytes/s"),
+    ("dense_softness grouped_softness overlap_softness", 1.0, 16.0, ""),
+    ("shared_expert_token_s attention_token_s expert_token_s", 0.0, 1e-3, "s"),
+    ("expert_token_gpu_s", 0.0, 1e-4, "s"),
+    ("link_slowdown", 0.5, 4.0, ""),
+    ("overhead_s", 0.0, 10.0, "s"),
+    ("default_skew", 1.0, 10.0, ""),
+)
+
+KINDS: dict[str, type[TimingConfig]] = {
+    kind.KIND: kind for kind in (LinearTiming, ConstantTiming, TableTiming, RooflineTiming)
+}
 _NOTES = ("about", "source")
 
 

@@ -52,6 +52,7 @@ COEFFICIENTS = np.dtype(
             ("link_launch_s", np.float64),  # fixed seconds of one dispatch or combine
             ("dispatch_token_s", np.float64),  # seconds per token and GPU of a dispatch
             ("combine_token_s", np.float64),  # seconds per token and GPU of a combine
+            ("link_slowdown", np.float64),  # factor on links beside compute
             ("core_pair_s", np.float64),  # attention core: seconds per pair and layer, all SMs
             ("core_pair_shared_s", np.float64),  # the same beside communication kernels
             ("overlap_softness", np.float64),  # exponent p of compute over communication

@@ -9,15 +9,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sbs_gym.config.timing import ConstantTiming, LinearTiming, TimingConfig
-from sbs_gym.errors import ConfigError, require_number
+from sbs_gym.config.timing import (
+    ConstantTiming,
+    LinearTiming,
+    RooflineTiming,
+    TableTiming,
+    TimingConfig,
+)
+from sbs_gym.errors import ConfigError, SimulationError, require_number
 from sbs_gym.jit import compiled
 from sbs_gym.timing.coefficients import COEFFICIENTS, Kind
+from sbs_gym.timing.passes import read_passes
+from sbs_gym.timing.roofline import (
+    roofline_coefficients,
+    roofline_costs,
+    roofline_pass_s,
+    roofline_table,
+)
+from sbs_gym.timing.table import fit_table, table_pass_s
 from sbs_gym.types import FloatArray, IntArray
 
-__all__ = ["COEFFICIENTS", "TimingModel", "build_timing", "empty_pass_s", "prefill_pass_s"]
+__all__ = [
+    "COEFFICIENTS",
+    "TimingModel",
+    "build_timing",
+    "empty_pass_s",
+    "prefill_pass_s",
+    "rank_cost_s",
+]
 
-_CONSTANT, _LINEAR = int(Kind.CONSTANT), int(Kind.LINEAR)
+_CONSTANT, _TABLE, _ROOFLINE = int(Kind.CONSTANT), int(Kind.TABLE), int(Kind.ROOFLINE)
 
 
 @compiled
@@ -41,7 +62,13 @@ def prefill_pass_s(timing, table, tokens, pairs, skew):  # type: ignore[no-untyp
         return 0.0
     if timing.kind == _CONSTANT:
         return timing.pass_s
+    if timing.kind == _ROOFLINE:
+        if most >= table.shape[0]:
+            raise SimulationError("a rank has more tokens than its chunk")
+        return roofline_pass_s(timing, table, tokens, pairs, skew)
     mean = total / tokens.shape[0]
+    if timing.kind == _TABLE:
+        return table_pass_s(timing, table, most, mean, pairs)
     load = timing.max_weight * most + (1.0 - timing.max_weight) * mean
     return timing.fixed_s + timing.per_token_s * load
 
@@ -131,14 +158,16 @@ def build_timing(config: TimingConfig, *, dp: int, ep: int, chunk_tokens: int) -
     if isinstance(config, ConstantTiming):
         _fill(coefficients, kind=Kind.CONSTANT, pass_s=config.pass_s, token_cost_s=1.0)
     elif isinstance(config, LinearTiming):
-        _fill(
-            coefficients,
-            kind=Kind.LINEAR,
-            fixed_s=config.fixed_s,
-            per_token_s=config.per_token_s,
-            max_weight=config.max_weight,
-            token_cost_s=config.per_token_s,
-        )
+        _fill_linear(coefficients, config)
+    elif isinstance(config, TableTiming):
+        table = _fill_table(coefficients, config)
+    elif isinstance(config, RooflineTiming):
+        if dp != ep:
+            raise ConfigError(
+                f"cluster.prefill_dp={dp} and cluster.prefill_ep={ep} differ; timing.kind=roofline "
+                "models one DP rank per GPU and expects them equal"
+            )
+        table = _fill_roofline(coefficients, config, ep, chunk_tokens)
     else:
         raise ConfigError(f"timing.kind={config.kind!r} cannot be built")
     return TimingModel(
@@ -149,6 +178,40 @@ def build_timing(config: TimingConfig, *, dp: int, ep: int, chunk_tokens: int) -
 def _fill(coefficients: NDArray[Any], **values: float) -> None:
     for name, value in values.items():
         coefficients[name] = value
+
+
+def _fill_linear(coefficients: NDArray[Any], config: LinearTiming) -> None:
+    _fill(
+        coefficients,
+        kind=Kind.LINEAR,
+        fixed_s=config.fixed_s,
+        per_token_s=config.per_token_s,
+        max_weight=config.max_weight,
+        token_cost_s=config.per_token_s,
+    )
+
+
+def _fill_table(coefficients: NDArray[Any], config: TableTiming) -> FloatArray:
+    fit = fit_table(read_passes(config.path), config.num_knots, config.path)
+    rise = (fit.knots[-1] - fit.knots[0]).tolist()
+    _fill(
+        coefficients,
+        kind=Kind.TABLE,
+        mean_token_s=fit.mean_token_s,
+        token_cost_s=rise[1] / rise[0] + fit.mean_token_s,
+        pair_cost_s=fit.pair_s,
+    )
+    return fit.knots
+
+
+def _fill_roofline(
+    coefficients: NDArray[Any], config: RooflineTiming, ep: int, chunk_tokens: int
+) -> FloatArray:
+    _fill(coefficients, kind=Kind.ROOFLINE, **roofline_coefficients(config, ep))
+    table = roofline_table(config, chunk_tokens)
+    token_cost_s, pair_cost_s = roofline_costs(coefficients[0], table)
+    _fill(coefficients, token_cost_s=token_cost_s, pair_cost_s=pair_cost_s)
+    return table
 
 
 def _fill_luck(coefficients: NDArray[Any], config: TimingConfig) -> None:
