@@ -1,0 +1,1 @@
+"""The subcommands of `sbs-gym`, one module each: `SUMMARY`, `HELP` and `run(words)`."""

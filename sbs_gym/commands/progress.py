@@ -1,0 +1,62 @@
+"""Progress on stderr: a bar for a person at a terminal, plain lines for a log."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LINE_EVERY_S = 10.0
+
+
+def interactive() -> bool:
+    """Return whether a person watches stderr: a terminal, and no CI."""
+    return sys.stderr.isatty() and not os.environ.get("CI")
+
+
+class ProgressReport:
+    """Shows how much of a job is done; call it with (done, total), any number of times."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Progress | None = None
+        self._task = None if not interactive() else self._start_bar()
+        self._last_line_s = time.monotonic()
+
+    def __enter__(self) -> ProgressReport:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: float, total: float) -> None:
+        """Show that `done` of `total` is done; a log gets a line every ten seconds and at the end."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+            return
+        now_s = time.monotonic()
+        if done >= total or now_s - self._last_line_s >= _LINE_EVERY_S:
+            self._last_line_s = now_s
+            print(f"{self._what}: {done:.0f} of {total:.0f}", file=sys.stderr, flush=True)
+
+    def _start_bar(self):  # type: ignore[no-untyped-def]
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bar.start()
+        return self._bar.add_task(self._what, total=None)

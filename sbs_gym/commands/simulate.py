@@ -1,0 +1,67 @@
+"""`sbs-gym simulate`: one run, its tables, and its files if output_dir is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sbs_gym.commands.progress import ProgressReport
+from sbs_gym.config.run import RunConfig
+from sbs_gym.report import tables
+from sbs_gym.result import Result, check_output_dir
+from sbs_gym.schema import load_settings
+from sbs_gym.simulate import simulate
+
+HELP = """
+sbs-gym simulate [key=value ...]
+
+Run one scheduler on one workload and print TTFT, waits, utilisation and throughput. With
+output_dir the run is also written as summary.json, requests.parquet, passes.parquet,
+by_length.parquet, config.yaml and provenance.json.
+
+  what runs     scheduler=sbs scheduler.order=shortest (any field of the scheduler)
+  on what       cluster=h800_3p1d cluster.num_prefill=4 cluster.prefill_dp=16
+                cluster.chunk_tokens=3072 cluster.dispatch_delay_s=0.001 cluster.signal_delay_s=0.001
+                timing=roofline|linear|constant|table timing.jitter_cv=0.05
+  what arrives  workload=sbs_short arrivals=poisson, or
+                workload=trace workload.path=FILE [workload.format=auto]
+  how much      load=0.7 (of capacity) or rate_per_s=150; num_requests=20000 or horizon_s=600
+  luck          seed=0
+  files         output_dir=outputs/one
+
+  sbs-gym simulate scheduler=round_robin load=0.9 seed=3
+  sbs-gym simulate workload=trace workload.path=trace.jsonl scheduler=sbs output_dir=outputs/one
+"""
+
+
+def run(words: Sequence[str]) -> None:
+    """Run one simulation and print it."""
+    settings = load_settings(words)
+    if settings.output_dir is not None:
+        check_output_dir(settings.output_dir, settings.run)
+    with ProgressReport("simulating") as progress:
+        result = simulate(settings.run, progress=progress)
+    show_result(result)
+    if settings.output_dir is not None:
+        tables.show(f"written to {result.save(settings.output_dir)}")
+
+
+def show_result(result: Result) -> None:
+    """Print the tables of a run."""
+    tables.show(
+        f"{result.config.scheduler.name}, seed {result.config.seed}, {setting_line(result.config)}",
+        tables.demand_line(result.summary),
+        "",
+        tables.latency_table(result.summary),
+        tables.engine_table(result.summary),
+        tables.length_table(result.by_length),
+    )
+
+
+def setting_line(config: RunConfig) -> str:
+    """Return cluster, workload, arrivals and timing in one line."""
+    cluster, workload = config.cluster, config.workload
+    arrivals = workload.path if workload.kind == "trace" else f"{config.arrivals.name} arrivals"
+    return (
+        f"{workload.name}, {arrivals}, {cluster.num_prefill} x {cluster.prefill_dp} ranks, "
+        f"chunk {cluster.chunk_tokens}, timing {config.timing.kind}"
+    )

@@ -1,0 +1,38 @@
+"""`sbs-gym traces describe`: what a request trace holds and what was done to its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.report import tables
+from sbs_gym.schema import load_settings
+from sbs_gym.workload.trace import describe, load_trace
+
+HELP = """
+sbs-gym traces describe PATH [workload.key=value ...]
+
+Read a request trace and print its format, size, rate, burstiness, length quantiles, shared
+prefixes, and how many rows were dropped, sorted or clipped. The file may be plain, .gz or .xz.
+`sbs-gym list formats` names the formats; auto recognises all but the generic one.
+
+  sbs-gym traces describe trace.jsonl.gz
+  sbs-gym traces describe requests.csv workload.format=generic \\
+      'workload.columns={arrived_at: time, input_tokens: prompt}' workload.time_unit=ms
+"""
+
+
+def run(words: Sequence[str]) -> None:
+    """Print the description of the trace."""
+    if not words:
+        raise ConfigError("sbs-gym traces: expected `describe PATH`; see sbs-gym traces --help")
+    require_choice("sbs-gym traces: command", words[0], ("describe",))
+    if len(words) < 2:
+        raise ConfigError("sbs-gym traces describe: the PATH of the trace is missing")
+    path, options = words[1].removeprefix("workload.path="), words[2:]
+    for word in options:
+        if not word.startswith(("workload.", "+workload.", "++workload.")):
+            raise ConfigError(f"{word!r}: a description takes words workload.key=value only")
+    settings = load_settings(["workload=trace", f"workload.path={path}", *options])
+    table, report = load_trace(settings.run.workload)
+    tables.show(tables.fact_table(path, describe(table, report)))

@@ -1,0 +1,70 @@
+"""The words that a subcommand takes for itself; the rest describe the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sbs_gym.config.groups import group_names
+from sbs_gym.errors import ConfigError, require_choice, require_number
+
+
+def split_words(words: Sequence[str], own: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the values of the command's own keys, and the other words in their order."""
+    taken: dict[str, str] = {}
+    rest: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key in own:
+            taken[key] = value.strip()
+        else:
+            rest.append(word)
+    return taken, rest
+
+
+def refuse_other(words: Sequence[str], known: Sequence[str], command: str) -> None:
+    """Raise ConfigError for the first word that the command does not know."""
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is no setting; expected key=value; see {command} --help")
+        require_choice(f"{command}: key", key, known)
+
+
+def items(text: str) -> list[str]:
+    """Return the entries of `[a,b]` or `a,b`, in order and without quotes."""
+    inside = text.strip().removeprefix("[").removesuffix("]")
+    return [part.strip().strip("'\"") for part in inside.split(",") if part.strip()]
+
+
+def whole(key: str, text: str, low: int, high: int) -> int:
+    """Return the whole number that the text writes, in [low, high]."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise ConfigError(
+            f"{key}={text!r} is not allowed; expected a whole number in [{low}, {high}]"
+        ) from None
+    require_number(key, value, low, high, integer=True)
+    return value
+
+
+def scheduler_names(text: str) -> list[str]:
+    """Return the presets named in `[a,b]`, each known and named once, at least two."""
+    names = items(text)
+    for name in names:
+        require_choice("schedulers", name, group_names("scheduler"))
+    if len(set(names)) != len(names):
+        raise ConfigError(f"schedulers={text!r} names one twice")
+    if len(names) < 2:
+        raise ConfigError(f"schedulers={text!r}: a comparison needs at least two")
+    return names
+
+
+def existing_file(text: str) -> Path:
+    """Return the path of a file that is there."""
+    path = Path(text.strip("'\"")).expanduser()
+    if not path.is_file():
+        problem = "is a directory" if path.is_dir() else "is not there"
+        raise ConfigError(f"{text!r} {problem}; expected a file")
+    return path

@@ -1,0 +1,68 @@
+"""One look for all figures: colours, line styles, sizes; and one way to write each unit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+# Okabe and Ito's colours (jfly.uni-koeln.de/color), told apart by colour-blind readers. Yellow is
+# left out (too light on white); line styles and hatches keep them apart in greyscale.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+RC: Any = {
+    "figure.dpi": 120,
+    "savefig.dpi": 160,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "hatch.linewidth": 0.6,
+    "svg.hashsalt": "sbs_gym",  # the same figure gives the same bytes
+}
+ABSENT = "-"
+
+
+def known(value: object) -> bool:
+    """Return whether there is a value: neither None nor NaN."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """Return a number with thousands separated, or `-` where there is none."""
+    if value is None or math.isnan(value):
+        return ABSENT
+    return f"{value:,.{digits}f}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a duration in ms: one decimal below 100 ms, whole numbers above."""
+    if seconds is None or math.isnan(seconds):
+        return ABSENT
+    value = seconds * 1e3
+    return number(value, 1 if abs(value) < 99.95 else 0)
+
+
+def signed_milliseconds(seconds: float | None) -> str:
+    """Return a difference in ms with its sign."""
+    text = milliseconds(seconds)
+    return text if text == ABSENT or text.startswith("-") else f"+{text}"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """Return a fraction in per cent, without the sign."""
+    return number(None if fraction is None else fraction * 100, digits)
+
+
+def signed_percent(fraction: float | None, digits: int = 1) -> str:
+    """Return a relative difference in per cent, with its sign."""
+    text = percent(fraction, digits)
+    return text if text == ABSENT or text.startswith("-") else f"+{text}"
