@@ -1,0 +1,1 @@
+"""A second simulator in plain Python, written from `docs/semantics.md` alone."""

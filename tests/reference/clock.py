@@ -1,0 +1,63 @@
+"""Durations and luck, shared with the compiled core: thin calls into `sbs_gym.timing`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sbs_gym.timing.luck import pass_jitter, signal_lost, skew_factor, skew_next, skew_start
+from sbs_gym.timing.model import empty_pass_s, prefill_pass_s
+from tests.reference.forming import Chunk, pairs_of, tokens_of
+from tests.reference.scenario import FREE_RUNNING, Scenario
+
+
+class Clock:
+    """How long passes take in one scenario, in truth and at mean luck."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._record = scenario.timing.coefficients[0]
+        self._skews = [SkewWalk(scenario, i) for i in range(scenario.num_prefill)]
+        chunk = scenario.chunk_tokens
+        self.full_pass_s = self.predicted_pass_s([[(-1, 0, chunk)]] * scenario.dp)
+
+    def predicted_pass_s(self, chunks: list[list[Chunk]]) -> float:
+        """Return the duration at mean luck: jitter 1, skew at its mean."""
+        return self._pass_s(chunks, float(self._record["skew_mean"]))
+
+    def true_pass_s(self, chunks: list[list[Chunk]], instance: int, start_s: float) -> float:
+        jitter = float(pass_jitter(self._record, self._scenario.seed, instance, start_s))
+        return self._pass_s(chunks, self._skews[instance].at(start_s)) * jitter
+
+    def is_signal_lost(self, instance: int, pass_index: int) -> bool:
+        lost_frac = self._scenario.signal_loss_frac
+        return bool(signal_lost(self._scenario.seed, instance, pass_index, lost_frac))
+
+    def first_free_start_s(self, instance: int) -> float:
+        """Return when a free-running instance starts its first pass: evenly spaced phases."""
+        return instance * float(self._record["pass_s"]) / self._scenario.num_prefill
+
+    def _pass_s(self, chunks: list[list[Chunk]], skew: float) -> float:
+        tokens = [tokens_of(of_rank) for of_rank in chunks]
+        if sum(tokens) == 0 and self._scenario.start_rule == FREE_RUNNING:
+            return float(empty_pass_s(self._record))
+        pairs = [pairs_of(of_rank) for of_rank in chunks]
+        arrays = (np.array(tokens, dtype=np.int64), np.array(pairs, dtype=np.int64))
+        return float(prefill_pass_s(self._record, self._scenario.timing.table, *arrays, skew))
+
+
+class SkewWalk:
+    """The AR(1) walk of one instance's expert skew on its grid (section 3)."""
+
+    def __init__(self, scenario: Scenario, instance: int) -> None:
+        self._record = scenario.timing.coefficients[0]
+        self._seed, self._instance = scenario.seed, instance
+        self._states = [float(skew_start(self._record, self._seed, instance))]
+
+    def at(self, start_s: float) -> float:
+        k = math.floor(start_s / float(self._record["skew_grid_s"]))
+        while len(self._states) <= k:
+            step = (self._instance, len(self._states), self._states[-1])
+            self._states.append(float(skew_next(self._record, self._seed, *step)))
+        return float(skew_factor(self._record, self._states[k]))
