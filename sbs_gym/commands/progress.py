@@ -23,9 +23,11 @@ class ProgressReport:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._bar: Progress | None = None
-        self._task = None if not interactive() else self._start_bar()
+        self._bar = _bar() if interactive() else None
         self._last_line_s = time.monotonic()
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(what, total=None)
 
     def __enter__(self) -> ProgressReport:
         return self
@@ -40,8 +42,8 @@ class ProgressReport:
             self._bar.stop()
 
     def __call__(self, done: float, total: float) -> None:
-        """Show that `done` of `total` is done; a log gets a line every ten seconds and at the end."""
-        if self._bar is not None and self._task is not None:
+        """Show that `done` of `total` is done; a log gets a line every ten seconds."""
+        if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
             return
         now_s = time.monotonic()
@@ -49,14 +51,13 @@ class ProgressReport:
             self._last_line_s = now_s
             print(f"{self._what}: {done:.0f} of {total:.0f}", file=sys.stderr, flush=True)
 
-    def _start_bar(self):  # type: ignore[no-untyped-def]
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._bar.start()
-        return self._bar.add_task(self._what, total=None)
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -20,7 +20,8 @@ by_length.parquet, config.yaml and provenance.json.
 
   what runs     scheduler=sbs scheduler.order=shortest (any field of the scheduler)
   on what       cluster=h800_3p1d cluster.num_prefill=4 cluster.prefill_dp=16
-                cluster.chunk_tokens=3072 cluster.dispatch_delay_s=0.001 cluster.signal_delay_s=0.001
+                cluster.chunk_tokens=3072 cluster.dispatch_delay_s=0.001
+                cluster.signal_delay_s=0.001
                 timing=roofline|linear|constant|table timing.jitter_cv=0.05
   what arrives  workload=sbs_short arrivals=poisson, or
                 workload=trace workload.path=FILE [workload.format=auto]
@@ -49,7 +50,7 @@ def show_result(result: Result) -> None:
     """Print the tables of a run."""
     tables.show(
         f"{result.config.scheduler.name}, seed {result.config.seed}, {setting_line(result.config)}",
-        tables.demand_line(result.summary),
+        f"{tables.rate_line(result.summary)}; {tables.overload_line(result.summary)}",
         "",
         tables.latency_table(result.summary),
         tables.engine_table(result.summary),

@@ -47,16 +47,19 @@ def number_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     return table
 
 
-def demand_line(summary: Mapping[str, Any]) -> str:
-    """Return rate, capacity, load and whether the queue grew, in one line."""
-    verdict = {True: "OVERLOADED: TTFT grows over the run", False: "not overloaded"}
+def rate_line(summary: Mapping[str, Any]) -> str:
+    """Return load, rate and capacity in one line."""
+    rate, capacity = summary["rate_per_s"], summary["capacity_requests_per_s"]
+    load = number(summary["load_prefill_frac"], 2)
+    return f"load {load}: {number(rate)} requests/s of a capacity of {number(capacity)}"
+
+
+def overload_line(summary: Mapping[str, Any]) -> str:
+    """Return whether the queue grew over the run."""
     overloaded = summary.get("overloaded")
-    told = "too few requests to tell overload" if overloaded is None else verdict[bool(overloaded)]
-    return (
-        f"load {number(summary['load_prefill_frac'], 2)}: "
-        f"{number(summary['rate_per_s'])} of {number(summary['capacity_requests_per_s'])} "
-        f"requests/s; {told}"
-    )
+    if overloaded is None:
+        return "overloaded: not known (too few requests)"
+    return f"overloaded: {'YES, TTFT grows over the run' if overloaded else 'no'}"
 
 
 def latency_table(summary: Mapping[str, Any]) -> Table:
