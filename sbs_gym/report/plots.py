@@ -70,11 +70,12 @@ def _draw_means(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> None:
     for place, bar in enumerate(bars):
         bar.set(**_fill(place))
     axes.errorbar(mean_ms, places, xerr=errors, fmt="none", ecolor="black", capsize=3, lw=1)
-    for place, value in enumerate(mean_ms):
-        end = np.nanmax([value, ends_ms[1, place]])
-        axes.annotate(
-            f"{value:,.0f}", (end, place), (4, 0), textcoords="offset points", va="center", size=8
-        )
+    for place, (value, error) in enumerate(zip(mean_ms, errors[1], strict=True)):
+        if not np.isnan(value):
+            at, shift = (value + error, place), (4, 0)
+            axes.annotate(
+                f"{value:,.0f}", at, shift, textcoords="offset points", va="center", size=8
+            )
     axes.set_yticks(places, [s.name for s in schedulers])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)

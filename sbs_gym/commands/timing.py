@@ -1,0 +1,107 @@
+"""`sbs-gym timing`: fit pass times to published measurements, and compare them with such."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from sbs_gym.artifacts import write_all
+from sbs_gym.commands.words import existing_file, refuse_other, split_words
+from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.report import tables
+from sbs_gym.report.style import signed_percent
+from sbs_gym.schema import load_settings
+from sbs_gym.timing.fit import fit_timing
+from sbs_gym.timing.provenance import fit_to_yaml
+from sbs_gym.timing.validate import ValidationPoint, ValidationReport, validate
+
+HELP = """
+sbs-gym timing fit kernels=CSV systems=CSV [output=YAML]
+sbs-gym timing validate [path=CSV] [output=JSON] [timing=roofline] [timing.key=value ...]
+
+fit       Fit the roofline to measured kernels and deployments (columns: source, url, gpu, phase,
+          ep, dp, tokens_per_rank, batch_per_rank, context_len, metric, value, unit, status, note).
+          The YAML goes to `output`, else to stdout; errors in and out of sample are printed.
+validate  Compare a timing with published figures, or with those of `path` (same columns); rows
+          that the model was fitted to are told apart. `output` takes all rows as JSON.
+
+  sbs-gym timing validate
+  sbs-gym timing validate timing=linear timing.fixed_s=0.05 output=points.json
+  sbs-gym timing fit kernels=kernels.csv systems=systems.csv output=mine.yaml
+"""
+
+
+def run(words: Sequence[str]) -> None:
+    """Fit or validate, as the first word says."""
+    if not words:
+        raise ConfigError("sbs-gym timing: expected `fit` or `validate`; see sbs-gym timing --help")
+    commands = {"fit": _fit, "validate": _validate}
+    require_choice("sbs-gym timing: command", words[0], commands)
+    commands[words[0]](words[1:])
+
+
+def _fit(words: Sequence[str]) -> None:
+    known = ("kernels", "systems", "output")
+    own, rest = split_words(words, known)
+    refuse_other(rest, known, "sbs-gym timing fit")
+    for key in ("kernels", "systems"):
+        if key not in own:
+            raise ConfigError(f"sbs-gym timing fit: {key}=CSV is missing")
+    report = fit_timing(existing_file(own["kernels"]), existing_file(own["systems"]))
+    text = fit_to_yaml(report)
+    if "output" not in own:
+        print(report.summary(), file=sys.stderr)
+        print(text, end="")
+        return
+    print(report.summary())
+    print(f"written to {_write(own['output'], text)}")
+
+
+def _validate(words: Sequence[str]) -> None:
+    known = ("path", "output")
+    own, rest = split_words(words, known)
+    for word in rest:
+        if word.lstrip("+").partition("=")[0].partition(".")[0] != "timing":
+            raise ConfigError(
+                f"{word!r}: expected path=CSV, output=JSON, or words timing.key=value"
+            )
+    timing = load_settings(rest, also=known).run.timing
+    report = validate(timing, existing_file(own["path"]) if "path" in own else None)
+    _show(report)
+    if "output" in own:
+        print(f"written to {_write(own['output'], report.to_json())}")
+
+
+def _show(report: ValidationReport) -> None:
+    for fitted, title in ((True, "fitted to these: no evidence"), (False, "not fitted to these")):
+        points = [p for p in report.points if p.predicted is not None and p.fitted == fitted]
+        if points:
+            columns = ("metric", "source", "measured", "predicted", "error %")
+            tables.show(tables.text_table(title, columns, [_row(point) for point in points]))
+    reasons = Counter(p.reason_if_not_predicted for p in report.points if p.predicted is None)
+    rows = [(str(count), str(reason)) for reason, count in reasons.most_common()]
+    tables.show(tables.text_table("not predicted", ("rows", "why"), rows))
+
+
+def _row(point: ValidationPoint) -> tuple[str, ...]:
+    return (
+        point.metric if point.phase == "prefill" else f"{point.metric} ({point.phase})",
+        point.source,
+        f"{point.measured:.5g}",
+        f"{point.predicted:.5g}",
+        signed_percent(point.relative_error),
+    )
+
+
+def _write(output: str, text: str) -> Path:
+    path = Path(output.strip("'\"")).expanduser()
+    if path.is_dir():
+        raise ConfigError(f"output={output!r} is a directory; expected a file")
+    write_all(path.parent, {path.name: lambda part: _write_text(part, text)})
+    return path
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
