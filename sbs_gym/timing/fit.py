@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -19,7 +20,7 @@ from scipy.optimize import least_squares
 from sbs_gym.config.timing import RooflineTiming
 from sbs_gym.errors import ConfigError
 from sbs_gym.timing.kernel_fit import GroupFit, fit_kernels, rounded
-from sbs_gym.timing.kernel_groups import DENSE_LAUNCH_S
+from sbs_gym.timing.kernel_rows import DENSE_LAUNCH_S
 from sbs_gym.timing.measurements import checksum, read_measurements
 from sbs_gym.timing.systems import SystemPoint, build_point, point_pass_s
 from sbs_gym.timing.validate import fit_points
@@ -128,16 +129,14 @@ def _without(points: Sequence[SystemPoint], point: SystemPoint) -> list[SystemPo
 
 def _config(known: dict[str, float]) -> RooflineTiming:
     named = {field.name for field in dataclasses.fields(RooflineTiming)}
-    dispatch, combine = (
-        tuple(known[f"link_{kind}_{nodes}_per_s"] for nodes in _NODES)
-        for kind in ("dispatch", "combine")
-    )
+    values: dict[str, Any] = {name: value for name, value in known.items() if name in named}
+    for kind in ("dispatch", "combine"):
+        rates = tuple(known[f"link_{kind}_{nodes}_per_s"] for nodes in _NODES)
+        values[f"{kind}_bytes_per_s"] = rates
     return RooflineTiming(
-        **{name: value for name, value in known.items() if name in named},
+        **values,
         dense_launch_s=DENSE_LAUNCH_S,
         link_launch_s=_LINK_LAUNCH_S,
-        dispatch_bytes_per_s=dispatch,
-        combine_bytes_per_s=combine,
         link_slowdown=1.0,
         overlap_softness=_START[0],
         overlap_min_tokens=_OVERLAP_MIN_TOKENS,

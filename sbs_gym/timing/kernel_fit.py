@@ -11,7 +11,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from sbs_gym.errors import ConfigError
-from sbs_gym.timing.kernel_groups import GROUPS, KernelGroup, Parameters, measured_s
+from sbs_gym.timing.kernel_groups import GROUPS, KernelGroup
+from sbs_gym.timing.kernel_rows import Parameters, measured_s
 from sbs_gym.timing.measurements import Measurement
 
 _LOSS_SCALE = 0.1  # log errors beyond about 10 % count linearly

@@ -2,8 +2,8 @@
 
 A group may read the numbers of the groups before it, so the order of GROUPS matters.
 `dense_alone_s` is the launch cost of a benchmark that starts kernels one by one; a pass pays
-DENSE_LAUNCH_S instead. Element-wise time is a rate fitted from 4096 tokens on: below, the modules'
-benchmarks are dominated by launches, and the check groups show how far off the rate is there.
+DENSE_LAUNCH_S instead. Element-wise time is a rate fitted from 4096 tokens on: below, launches
+dominate the benchmarks of modules, and the check groups show how far off the rate is there.
 """
 
 from __future__ import annotations
@@ -11,23 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sbs_gym.timing.kernels import copies_per_token, gemm_chain_s, gemm_s, linear_s
-from sbs_gym.timing.measurements import Measurement
-from sbs_gym.timing.roofline import MAX_ELEMENTWISE_GPUS
-from sbs_gym.timing.shape import (
-    ATTENTION_GEMMS,
-    BF16_FLOP_PER_S,
-    COMBINE_BYTES,
-    DISPATCH_BYTES,
-    EXPERT_GEMMS,
-    EXPERTS_PER_TOKEN,
-    FLOP_PER_PAIR,
-    FP8_FLOP_PER_S,
-    NUM_EXPERTS,
+from sbs_gym.timing.kernel_rows import (
+    Parameters,
+    attention_module,
+    core,
+    core_shared,
+    dense,
+    dense_in_pass,
+    expert_module,
+    grouped,
+    link,
+    shared_expert,
 )
+from sbs_gym.timing.measurements import Measurement
+from sbs_gym.timing.shape import BF16_FLOP_PER_S, FP8_FLOP_PER_S
 
-Parameters = Mapping[str, float]
-DENSE_LAUNCH_S = 3.5e-6  # inside a graph; TIMING section 6.1, not fitted
 _MODULE_TOKENS = 4096
 
 
@@ -53,94 +51,6 @@ class KernelGroup:
     predict: Callable[[Parameters, Measurement], float]
     keep: Callable[[Measurement], str | None]
     split: Callable[[Measurement], str]
-
-
-def measured_s(row: Measurement) -> float:
-    """Return the seconds a row reports: its time, or its bytes over its rate."""
-    if row.unit == "us":
-        return row.value
-    if row.unit == "TFLOPS":
-        groups = row.number("groups") if "groups" in row.note else 1.0
-        flop = 2.0 * groups * _rows(row) * row.number("K") * row.number("N")
-        return flop / row.value
-    return _link_bytes(row) / row.value
-
-
-def _rows(row: Measurement) -> float:
-    return row.number("M") if "M" in row.note else row.number("m_per_group")
-
-
-def _link_bytes(row: Measurement) -> float:
-    size = COMBINE_BYTES if "combine" in row.metric else DISPATCH_BYTES
-    return (row.tokens_per_rank or 0) * copies_per_token(row.ep or 1) * size
-
-
-def _gemm(p: Parameters, row: Measurement, name: str, launch_s: float) -> float:
-    groups = row.number("groups") if "groups" in row.note else 1.0
-    return float(
-        gemm_s(
-            groups,
-            _rows(row),
-            row.number("K"),
-            row.number("N"),
-            launch_s,
-            p[f"{name}_flop_per_s"],
-            p[f"{name}_bytes_per_s"],
-            p[f"{name}_softness"],
-        )
-    )
-
-
-def _dense(p: Parameters, row: Measurement) -> float:
-    return _gemm(p, row, "dense", p["dense_alone_s"])
-
-
-def _dense_in_pass(p: Parameters, row: Measurement) -> float:
-    return _gemm(p, row, "dense", DENSE_LAUNCH_S)
-
-
-def _grouped(p: Parameters, row: Measurement) -> float:
-    return _gemm(p, row, "grouped", p["grouped_launch_s"])
-
-
-def _pairs(row: Measurement) -> float:
-    return (row.tokens_per_rank or 0) * (row.context_len or 0) / 2.0
-
-
-def _core(p: Parameters, row: Measurement) -> float:
-    return p["core_launch_s"] + FLOP_PER_PAIR * _pairs(row) / p["core_flop_per_s"]
-
-
-def _core_shared(p: Parameters, row: Measurement) -> float:
-    return p["core_launch_s"] + FLOP_PER_PAIR * _pairs(row) / p["core_shared_flop_per_s"]
-
-
-def _shared_expert(p: Parameters, row: Measurement) -> float:
-    launch, each = p["shared_expert_launch_s"], p["shared_expert_token_s"]
-    return float(linear_s(row.tokens_per_rank or 0, launch, each))
-
-
-def _attention_module(p: Parameters, row: Measurement) -> float:
-    tokens = float(row.tokens_per_rank or 0)
-    names = ("alone_s", "flop_per_s", "bytes_per_s", "softness")
-    gemms = gemm_chain_s(ATTENTION_GEMMS, 1.0, tokens, *(p[f"dense_{name}"] for name in names))
-    return float(gemms) + _core(p, row) + p["attention_token_s"] * tokens
-
-
-def _expert_module(p: Parameters, row: Measurement) -> float:
-    tokens, ep = float(row.tokens_per_rank or 0), row.ep or 1
-    experts = NUM_EXPERTS / ep
-    names = ("launch_s", "flop_per_s", "bytes_per_s", "softness")
-    rows = EXPERTS_PER_TOKEN * tokens / experts
-    gemms = gemm_chain_s(EXPERT_GEMMS, experts, rows, *(p[f"grouped_{name}"] for name in names))
-    each = p["expert_token_s"] + p["expert_token_gpu_s"] * min(ep, MAX_ELEMENTWISE_GPUS)
-    return float(gemms) + each * tokens
-
-
-def _link(p: Parameters, row: Measurement) -> float:
-    kind = "combine" if "combine" in row.metric else "dispatch"
-    nodes = {8: "one", 16: "two"}.get(row.ep or 0, "more")
-    return _link_bytes(row) / p[f"link_{kind}_{nodes}_per_s"]
 
 
 def _all(row: Measurement) -> str | None:
@@ -243,7 +153,7 @@ GROUPS = (
             "bytes_per_s": 2.91e12,
             "softness": 2.6,
         },
-        _dense,
+        dense,
         _no_odd_shape,
         _shape,
     ),
@@ -256,7 +166,7 @@ GROUPS = (
             "bytes_per_s": 2.71e12,
             "softness": 1.75,
         },
-        _grouped,
+        grouped,
         _all,
         _ep,
     ),
@@ -264,7 +174,7 @@ GROUPS = (
         "core",
         ("mla_prefill_core_time",),
         {"launch_s": 46.4e-6, "flop_per_s": 0.62 * BF16_FLOP_PER_S},
-        _core,
+        core,
         _alone,
         _context,
     ),
@@ -272,7 +182,7 @@ GROUPS = (
         "core_shared",
         ("mla_prefill_core_time",),
         {"flop_per_s": 0.56 * BF16_FLOP_PER_S},
-        _core_shared,
+        core_shared,
         _beside,
         _context,
     ),
@@ -280,7 +190,7 @@ GROUPS = (
         "shared_expert",
         ("shared_expert_time",),
         {"launch_s": 25e-6, "token_s": 0.068e-6},
-        _shared_expert,
+        shared_expert,
         _all,
         _tokens,
     ),
@@ -288,7 +198,7 @@ GROUPS = (
         "attention",
         ("mla_module_prefill_time",),
         {"token_s": 0.045e-6},
-        _attention_module,
+        attention_module,
         _large_attention,
         _context,
     ),
@@ -296,30 +206,30 @@ GROUPS = (
         "expert",
         ("moe_experts_prefill_time",),
         {"token_s": 0.04e-6, "token_gpu_s": 0.009e-6},
-        _expert_module,
+        expert_module,
         _large_expert,
         _ep,
     ),
-    _group("link", _LINKS, _LINK_RATES, _link, _current_link, _ep),
-    _group("check_dense_readme", ("gemm_fp8_dense_tflops",), {}, _dense_in_pass, _all, _shape),
-    _group("check_grouped_readme", (f"{_GROUPED}_tflops",), {}, _grouped, _all, _shape),
+    _group("link", _LINKS, _LINK_RATES, link, _current_link, _ep),
+    _group("check_dense_readme", ("gemm_fp8_dense_tflops",), {}, dense_in_pass, _all, _shape),
+    _group("check_grouped_readme", (f"{_GROUPED}_tflops",), {}, grouped, _all, _shape),
     _group(
         "check_attention_small",
         ("mla_module_prefill_time",),
         {},
-        _attention_module,
+        attention_module,
         _small_attention,
         _context,
     ),
     _group(
-        "check_expert_small", ("moe_experts_prefill_time",), {}, _expert_module, _small_expert, _ep
+        "check_expert_small", ("moe_experts_prefill_time",), {}, expert_module, _small_expert, _ep
     ),
-    _group("check_link_tuned", _LINKS, {}, _link, _tuned_link, _ep),
+    _group("check_link_tuned", _LINKS, {}, link, _tuned_link, _ep),
     _group(
         "check_link_training",
         ("deepep_normal_dispatch_time", "deepep_normal_combine_time"),
         {},
-        _link,
+        link,
         lambda row: None if row.gpu == "H800" else "H100: another NVLink, or congested",
         _ep,
     ),
