@@ -95,10 +95,21 @@ class RunConfig:
                 f"scheduler.release={self.scheduler.release!r}; expected 'eager', or a release "
                 "that waits for readiness (sbs, fixed_window)"
             )
-        if self.cluster.start_rule == "free_running" and self.timing.kind != "constant":
+        if self.cluster.start_rule == "free_running":
+            self._check_free_running()
+
+    def _check_free_running(self) -> None:
+        cluster = self.cluster
+        if self.timing.kind != "constant":
             raise ConfigError(
                 f"cluster.start_rule='free_running' needs timing=constant, not {self.timing.kind!r}"
             )
+        for field_name in ("dispatch_delay_s", "signal_delay_s", "signal_loss_frac"):
+            if getattr(cluster, field_name) != 0.0:
+                raise ConfigError(
+                    f"cluster.{field_name}={getattr(cluster, field_name)!r} is not allowed with "
+                    "cluster.start_rule='free_running'; expected 0.0"
+                )
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the configuration as plain mappings, lists, numbers and strings."""

@@ -1,0 +1,1 @@
+"""Schedulers: compositions of small rules, and the compiled loop that asks them."""

@@ -1,0 +1,178 @@
+"""Prefill allocation: fill the ranks of the released instance, PBAA above all (Algorithm 2)."""
+
+from __future__ import annotations
+
+import math
+
+from sbs_gym.jit import compiled
+from sbs_gym.schedulers.routing import draw
+from sbs_gym.schedulers.rules import Allocation, LimitAction, PolicyPurpose
+from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer, past_limit, take_from_buffer
+from sbs_gym.sim.prefill import chunk_cost, fresh_cost
+from sbs_gym.sim.state import Life
+from sbs_gym.sim.view import note_dispatch, skip_tokens
+
+_PBAA, _LPT = int(Allocation.PBAA), int(Allocation.LPT)
+_LEAST_TOKENS, _LEAST_REQUESTS = int(Allocation.LEAST_TOKENS), int(Allocation.LEAST_REQUESTS)
+_ROUND_ROBIN = int(Allocation.ROUND_ROBIN)
+_ALLOCATE = int(PolicyPurpose.ALLOCATE)
+_FORCE = int(LimitAction.FORCE)
+_REJECTED = int(Life.REJECTED)
+
+
+@compiled
+def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
+    """Place up to `most` buffered requests on the ranks of instance `i`; return how many."""
+    measure_room(w, rules, i, budget)
+    placed = 0
+    while placed < most and w.buffer.num > 0:
+        num_eligible = _count_eligible(w)
+        r = first_in_buffer(w)
+        if rules.limit_action == _FORCE and past_limit(w, r):
+            d = roomiest(w)
+        elif num_eligible == 0:
+            break
+        else:
+            d = choose_rank(w, rules, i, r, num_eligible)
+        place(w, rules, i, r, d)
+        placed += 1
+    return placed
+
+
+@compiled
+def measure_room(w, rules, i, budget):  # type: ignore[no-untyped-def]
+    """Write each rank's load (its leftover) and room (budget less leftover) into the scratch."""
+    full = float(budget)
+    if rules.charge_cost:
+        full = fresh_cost(w, budget)
+    for d in range(w.setup.dp):
+        k = i * w.setup.dp + d
+        load = float(w.rank_views[k].leftover_tokens)
+        if rules.charge_cost:
+            load = _leftover_cost(w, k)
+        w.load[d] = load
+        w.room[d] = full - load
+
+
+@compiled
+def _leftover_cost(w, k):  # type: ignore[no-untyped-def]
+    """Return the cost of rank `k`'s leftover, each prompt's rest as one chunk behind its context."""
+    known = w.rank_views[k]
+    left = known.leftover_tokens
+    if left == 0:
+        return 0.0
+    ahead = known.sent_tokens - known.acked_tokens - left
+    r, done = skip_tokens(w, known.head, known.head_done, ahead)
+    cost = 0.0
+    while left > 0:
+        q = w.requests[r].input_tokens - done
+        cost += chunk_cost(w, q, done)
+        left -= q
+        r = w.requests[r].next
+        done = 0
+    return cost
+
+
+@compiled
+def place(w, rules, i, r, d):  # type: ignore[no-untyped-def]
+    """Take request `r` out of the buffer and charge it to rank `d` of instance `i`."""
+    tokens = w.requests[r].input_tokens
+    charge = fresh_cost(w, tokens) if rules.charge_cost else float(tokens)
+    w.room[d] -= charge
+    w.load[d] += charge
+    take_from_buffer(w, r)
+    note_dispatch(w, r, i, d)
+
+
+@compiled
+def _count_eligible(w):  # type: ignore[no-untyped-def]
+    """Return the number of ranks that may take a request: those with room, or all if ungated."""
+    if not w.setup.gated:
+        return w.setup.dp
+    count = 0
+    for d in range(w.setup.dp):
+        if w.room[d] > 0.0:
+            count += 1
+    return count
+
+
+@compiled
+def roomiest(w):  # type: ignore[no-untyped-def]
+    """Return the rank with the most room, ties to the lowest index."""
+    best = 0
+    for d in range(1, w.setup.dp):
+        if w.room[d] > w.room[best]:
+            best = d
+    return best
+
+
+@compiled
+def choose_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
+    """Return the rank of instance `i` for request `r`; at least one rank is eligible."""
+    rule = rules.allocation
+    if rule == _PBAA:
+        return roomiest(w)  # the roomiest is eligible if any rank is
+    if rule == _LPT or rule == _LEAST_TOKENS or rule == _LEAST_REQUESTS:
+        return _least_loaded(w, rule, i)
+    if rule == _ROUND_ROBIN:
+        return _next_in_turn(w, i)
+    return _random_rank(w, r, num_eligible)
+
+
+@compiled
+def _is_eligible(w, d):  # type: ignore[no-untyped-def]
+    return w.room[d] > 0.0 or not w.setup.gated
+
+
+@compiled
+def _least_loaded(w, rule, i):  # type: ignore[no-untyped-def]
+    best, least = -1, math.inf
+    for d in range(w.setup.dp):
+        known = w.rank_views[i * w.setup.dp + d]
+        load = w.load[d]
+        if rule == _LEAST_REQUESTS:
+            load = float(known.num_unacked)
+        elif rule == _LEAST_TOKENS:
+            load = float(known.leftover_tokens + known.last_tokens)
+        if load < least and _is_eligible(w, d):
+            best, least = d, load
+    return best
+
+
+@compiled
+def _next_in_turn(w, i):  # type: ignore[no-untyped-def]
+    view, dp = w.views[i], w.setup.dp
+    for step in range(dp):
+        d = (view.next_rank + step) % dp
+        if _is_eligible(w, d):
+            view.next_rank = (d + 1) % dp
+            return d
+    return 0
+
+
+@compiled
+def _random_rank(w, r, num_eligible):  # type: ignore[no-untyped-def]
+    left = draw(w, _ALLOCATE, r, num_eligible)
+    for d in range(w.setup.dp):
+        if _is_eligible(w, d):
+            if left == 0:
+                return d
+            left -= 1
+    return 0
+
+
+@compiled
+def reject_past_limit(w):  # type: ignore[no-untyped-def]
+    """Reject every buffered request that has waited more than n_limit releases."""
+    clock, setup = w.clock, w.setup
+    while w.buffer.num > 0:
+        r = oldest_in_buffer(w)
+        if not past_limit(w, r):
+            return
+        request = w.requests[r]
+        take_from_buffer(w, r)
+        request.life = _REJECTED
+        request.rejected_at_s = clock.now_s
+        clock.num_done += 1
+        if setup.first_measured <= r < setup.end_measured:
+            clock.num_measured_left -= 1

@@ -1,0 +1,157 @@
+"""The scheduler's buffer: who leaves first, without sorting the whole buffer at a release.
+
+`age_longest`: requests that arrived between two releases form a bucket, a run of `keys` that is
+sorted once, when it is first reached. `longest` and `shortest`: `keys` is a binary heap. `arrival`
+needs no index, ids are in order of arrival. Requests past the limit of waited releases come first,
+by arrival, whatever the order.
+"""
+
+from __future__ import annotations
+
+from sbs_gym.jit import compiled
+from sbs_gym.sim.state import Life, Order
+
+_BUFFERED = int(Life.BUFFERED)
+_AGE_LONGEST, _LONGEST = int(Order.AGE_LONGEST), int(Order.LONGEST)
+_ARRIVAL, _SHORTEST = int(Order.ARRIVAL), int(Order.SHORTEST)
+_ID_BITS = 32
+_ID_MASK = (1 << _ID_BITS) - 1
+_LONGEST_FIRST = (1 << 31) - 1
+
+
+@compiled
+def add_to_buffer(w, r):  # type: ignore[no-untyped-def]
+    """Put request `r` into the buffer; `waited_releases` keeps the release number until it goes."""
+    request, buffer = w.requests[r], w.buffer
+    request.life = _BUFFERED
+    request.waited_releases = w.clock.release_number
+    buffer.num += 1
+    buffer.tokens += request.input_tokens
+    buffer.chunk_tokens += min(request.input_tokens, w.setup.chunk_tokens)
+    order = w.setup.order
+    if order == _AGE_LONGEST:
+        w.keys[buffer.num_keys] = _key(w, r, True)
+        buffer.num_keys += 1
+    elif order != _ARRIVAL:
+        _heap_push(w, _key(w, r, order == _LONGEST))
+
+
+@compiled
+def take_from_buffer(w, r):  # type: ignore[no-untyped-def]
+    """Remove request `r`; its index entry is skipped when it is met."""
+    request, buffer = w.requests[r], w.buffer
+    buffer.num -= 1
+    buffer.tokens -= request.input_tokens
+    buffer.chunk_tokens -= min(request.input_tokens, w.setup.chunk_tokens)
+
+
+@compiled
+def oldest_in_buffer(w):  # type: ignore[no-untyped-def]
+    """Return the buffered request that arrived first; the buffer must not be empty."""
+    buffer = w.buffer
+    while w.requests[buffer.oldest].life != _BUFFERED:
+        buffer.oldest += 1
+    return buffer.oldest
+
+
+@compiled
+def past_limit(w, r):  # type: ignore[no-untyped-def]
+    """Return whether buffered request `r` has waited more than n_limit releases."""
+    return w.clock.release_number - w.requests[r].waited_releases > w.setup.n_limit
+
+
+@compiled
+def first_in_buffer(w):  # type: ignore[no-untyped-def]
+    """Return the request that goes first; the buffer must not be empty."""
+    oldest = oldest_in_buffer(w)
+    if w.setup.order == _ARRIVAL or past_limit(w, oldest):
+        return oldest
+    if w.setup.order == _AGE_LONGEST:
+        return _front_of_buckets(w)
+    while w.requests[w.keys[0] & _ID_MASK].life != _BUFFERED:
+        _heap_pop(w)
+    return w.keys[0] & _ID_MASK
+
+
+@compiled
+def _key(w, r, longest_first):  # type: ignore[no-untyped-def]
+    length = w.requests[r].input_tokens
+    rank = _LONGEST_FIRST - length if longest_first else length
+    return (rank << _ID_BITS) | r
+
+
+@compiled
+def _front_of_buckets(w):  # type: ignore[no-untyped-def]
+    buffer = w.buffer
+    while True:
+        if buffer.front == buffer.front_end:
+            _open_bucket(w)
+        r = w.keys[buffer.front] & _ID_MASK
+        if w.requests[r].life == _BUFFERED:
+            return r
+        buffer.front += 1
+
+
+@compiled
+def _open_bucket(w):  # type: ignore[no-untyped-def]
+    buffer = w.buffer
+    number = w.requests[oldest_in_buffer(w)].waited_releases
+    start = buffer.front_end
+    while w.requests[w.keys[start] & _ID_MASK].life != _BUFFERED:
+        start += 1  # left by another way: past the limit, or rejected
+    end = start + 1
+    while end < buffer.num_keys and _bucket_number(w, end, number) == number:
+        end += 1
+    _sort(w.keys, start, end)
+    buffer.front, buffer.front_end = start, end
+
+
+@compiled
+def _bucket_number(w, position, fallback):  # type: ignore[no-untyped-def]
+    request = w.requests[w.keys[position] & _ID_MASK]
+    return request.waited_releases if request.life == _BUFFERED else fallback
+
+
+@compiled
+def _sort(keys, start, end):  # type: ignore[no-untyped-def]
+    if end - start > 48:
+        keys[start:end].sort()
+        return
+    for i in range(start + 1, end):
+        key = keys[i]
+        j = i
+        while j > start and keys[j - 1] > key:
+            keys[j] = keys[j - 1]
+            j -= 1
+        keys[j] = key
+
+
+@compiled
+def _heap_push(w, key):  # type: ignore[no-untyped-def]
+    keys = w.keys
+    slot = w.buffer.num_keys
+    w.buffer.num_keys += 1
+    while slot > 0 and keys[(slot - 1) >> 1] > key:
+        keys[slot] = keys[(slot - 1) >> 1]
+        slot = (slot - 1) >> 1
+    keys[slot] = key
+
+
+@compiled
+def _heap_pop(w):  # type: ignore[no-untyped-def]
+    keys = w.keys
+    last = w.buffer.num_keys - 1
+    w.buffer.num_keys = last
+    key = keys[last]
+    slot = 0
+    while True:
+        child = 2 * slot + 1
+        if child >= last:
+            break
+        if child + 1 < last and keys[child + 1] < keys[child]:
+            child += 1
+        if keys[child] >= key:
+            break
+        keys[slot] = keys[child]
+        slot = child
+    keys[slot] = key

@@ -1,0 +1,265 @@
+"""The prefill engine: FIFOs per rank, lockstep passes, split chunks, budgets.
+
+Forming a pass (what goes in) and finishing it (who has a first token) are separate steps, so that an
+engine that delivers its results later changes only the second.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sbs_gym.jit import compiled
+from sbs_gym.sim.events import push_event
+from sbs_gym.sim.state import Kind, Life, StartRule
+from sbs_gym.timing.luck import (
+    pass_jitter,
+    signal_lost,
+    skew_factor,
+    skew_next,
+    skew_start,
+)
+from sbs_gym.timing.model import empty_pass_s, prefill_pass_s, rank_cost_s
+
+_PASS_END, _SIGNAL = int(Kind.PASS_END), int(Kind.SIGNAL)
+_PASS_START = int(Kind.PASS_START)
+_FINISHED = int(Life.FINISHED)
+_ON_RELEASE, _FREE_RUNNING = int(StartRule.ON_RELEASE), int(StartRule.FREE_RUNNING)
+
+
+@compiled
+def deliver_release(w, i, first, end, budget):  # type: ignore[no-untyped-def]
+    """Let the requests log[first:end] join their ranks' FIFOs on instance `i`."""
+    now = w.clock.now_s
+    instance = w.instances[i]
+    for position in range(first, end):
+        request = w.requests[w.log[position]]
+        request.delivered_at_s = now
+        w.ranks[i * w.setup.dp + request.rank].queued_tokens += request.input_tokens
+        instance.queued_tokens += request.input_tokens
+    instance.budget_tokens = budget
+    instance.released = 1
+    if w.setup.start_rule != _FREE_RUNNING:
+        consider_start(w, i)
+
+
+@compiled
+def consider_start(w, i):  # type: ignore[no-untyped-def]
+    """Schedule a pass for this instant if the instance is idle and its start rule allows."""
+    instance = w.instances[i]
+    if instance.busy or instance.start_scheduled:
+        return
+    if w.setup.start_rule == _ON_RELEASE:
+        allowed = instance.released and instance.queued_tokens > 0
+        if not allowed:
+            instance.released = 0  # spent: it found nothing to start
+    elif w.setup.start_rule == _FREE_RUNNING:
+        allowed = True
+    else:
+        allowed = instance.queued_tokens > 0
+    if allowed:
+        instance.start_scheduled = 1
+        push_event(w, w.clock.now_s, _PASS_START, i, 0, 0, 0)
+
+
+@compiled
+def start_pass(w, i):  # type: ignore[no-untyped-def]
+    """Form the next pass of instance `i` and schedule its end."""
+    now = w.clock.now_s
+    setup, instance = w.setup, w.instances[i]
+    instance.start_scheduled = 0
+    instance.released = 0
+    instance.busy = 1
+    instance.started_at_s = now
+    for d in range(setup.dp):
+        k = i * setup.dp + d
+        form_share(w, k, instance.budget_tokens)
+        w.scratch_tokens[d] = w.ranks[k].pass_tokens
+        w.scratch_pairs[d] = w.ranks[k].pass_pairs
+        instance.queued_tokens -= w.ranks[k].pass_tokens
+    instance.pass_budget = instance.budget_tokens
+    instance.pass_leftover = instance.queued_tokens
+    push_event(w, now + _pass_duration(w, i), _PASS_END, i, 0, 0, 0)
+
+
+@compiled
+def form_share(w, k, budget):  # type: ignore[no-untyped-def]
+    """Take rank `k`'s share of a pass from the front of its FIFO: at most `budget` tokens."""
+    rank = w.ranks[k]
+    left = min(budget, rank.queued_tokens)
+    limit = cost_limit(w, budget)
+    used = 0.0
+    rank.pass_head = rank.head
+    rank.num_finishing = 0
+    rank.num_chunks = 0
+    tokens, pairs = 0, 0
+    while left > 0:
+        request = w.requests[rank.head]
+        need = request.input_tokens - rank.head_done
+        q = min(need, left)
+        if limit < math.inf:
+            q = affordable(w, q, rank.head_done, used, limit, rank.num_chunks == 0)
+            if q == 0:
+                break
+            used += chunk_cost(w, q, rank.head_done)
+        if rank.head_done == 0:
+            request.prefill_started_at_s = w.clock.now_s
+        pairs += q * (2 * rank.head_done + q)
+        tokens += q
+        left -= q
+        rank.num_chunks += 1
+        if q < need:
+            rank.head_done += q
+            break
+        rank.head = request.next
+        rank.head_done = 0
+        rank.num_finishing += 1
+    rank.pass_tokens = tokens
+    rank.pass_pairs = pairs
+    rank.queued_tokens -= tokens
+
+
+@compiled
+def cost_limit(w, budget):  # type: ignore[no-untyped-def]
+    """Return the cost that a rank's share may reach; inf where budgets count tokens."""
+    if w.setup.cost_budget == 0 or w.timing.pair_cost_s == 0.0:
+        return math.inf
+    return fresh_cost(w, budget)
+
+
+@compiled
+def fresh_cost(w, tokens):  # type: ignore[no-untyped-def]
+    """Return the cost of `tokens` without context before them."""
+    return w.timing.token_cost_s * tokens + 0.5 * w.timing.pair_cost_s * tokens * tokens
+
+
+@compiled
+def chunk_cost(w, q, context):  # type: ignore[no-untyped-def]
+    """Return the cost of a chunk of `q` tokens behind `context` tokens of the same prompt."""
+    return w.timing.token_cost_s * q + w.timing.pair_cost_s * q * (context + 0.5 * q)
+
+
+@compiled
+def affordable(w, q, context, used, limit, is_first):  # type: ignore[no-untyped-def]
+    """Return the most tokens, at most `q`, that keep the share's cost within its limit."""
+    if used + chunk_cost(w, q, context) <= limit:
+        return q
+    low, high = 0, q  # low is affordable, high is not
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if used + chunk_cost(w, middle, context) <= limit:
+            low = middle
+        else:
+            high = middle
+    return max(low, 1) if is_first else low
+
+
+@compiled
+def _pass_duration(w, i):  # type: ignore[no-untyped-def]
+    skew = w.timing.skew_mean if w.setup.mean_luck else _skew_now(w, i)
+    duration = prefill_pass_s(w.timing, w.table, w.scratch_tokens, w.scratch_pairs, skew)
+    if duration == 0.0:
+        duration = empty_pass_s(w.timing)  # only free-running engines start empty passes
+    if w.setup.mean_luck:
+        return duration
+    return duration * pass_jitter(w.timing, w.setup.seed, i, w.clock.now_s)
+
+
+@compiled
+def _skew_now(w, i):  # type: ignore[no-untyped-def]
+    """Advance the instance's AR(1) to this instant's grid step and return its factor."""
+    timing, instance = w.timing, w.instances[i]
+    if timing.skew_sigma == 0.0:
+        return timing.skew_mean
+    step = int(math.floor(w.clock.now_s / timing.skew_grid_s))
+    if instance.skew_k < 0:
+        instance.skew_x = skew_start(timing, w.setup.seed, i)
+        instance.skew_k = 0
+    while instance.skew_k < step:
+        instance.skew_k += 1
+        instance.skew_x = skew_next(timing, w.setup.seed, i, instance.skew_k, instance.skew_x)
+    return skew_factor(timing, instance.skew_x)
+
+
+@compiled
+def finish_pass(w, i):  # type: ignore[no-untyped-def]
+    """Deliver the results of the running pass: first tokens, record, signal; then start anew."""
+    instance = w.instances[i]
+    instance.busy = 0
+    num_finished = 0
+    for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
+        num_finished += _finish_share(w, k)
+    _record_pass(w, i, num_finished)
+    _send_signal(w, i)
+    instance.pass_index += 1
+    consider_start(w, i)
+
+
+@compiled
+def _finish_share(w, k):  # type: ignore[no-untyped-def]
+    rank, setup, clock = w.ranks[k], w.setup, w.clock
+    rank.done_tokens += rank.pass_tokens
+    r = rank.pass_head
+    for _ in range(rank.num_finishing):
+        request = w.requests[r]
+        request.first_token_at_s = clock.now_s
+        request.life = _FINISHED
+        clock.num_done += 1
+        if setup.first_measured <= r < setup.end_measured:
+            clock.num_measured_left -= 1
+        r = request.next
+    return rank.num_finishing
+
+
+@compiled
+def _record_pass(w, i, num_finished):  # type: ignore[no-untyped-def]
+    setup, instance = w.setup, w.instances[i]
+    row = w.passes[w.clock.num_passes]
+    row.started_at_s = instance.started_at_s
+    row.ended_at_s = w.clock.now_s
+    row.instance = i
+    row.pass_index = instance.pass_index
+    row.budget_tokens = instance.pass_budget
+    row.leftover_tokens = instance.pass_leftover
+    row.num_finished = num_finished
+    tokens, pairs, most, chunks, cost_sum, cost_max = 0, 0, 0, 0, 0.0, 0.0
+    for d in range(setup.dp):
+        rank = w.ranks[i * setup.dp + d]
+        tokens += rank.pass_tokens
+        pairs += rank.pass_pairs
+        chunks += rank.num_chunks
+        most = max(most, rank.pass_tokens)
+        cost = rank_cost_s(w.timing, rank.pass_tokens, rank.pass_pairs)
+        cost_sum += cost
+        cost_max = max(cost_max, cost)
+        if setup.record_ranks:
+            w.pass_tokens[w.clock.num_passes, d] = rank.pass_tokens
+            w.pass_pairs[w.clock.num_passes, d] = rank.pass_pairs
+    row.tokens = tokens
+    row.pairs = pairs
+    row.max_rank_tokens = most
+    row.num_requests = chunks
+    row.cost_sum_s = cost_sum
+    row.cost_max_s = cost_max
+    w.clock.num_passes += 1
+
+
+@compiled
+def _send_signal(w, i):  # type: ignore[no-untyped-def]
+    setup, clock, instance = w.setup, w.clock, w.instances[i]
+    if setup.signal_loss_frac > 0.0 and signal_lost(
+        setup.seed, i, instance.pass_index, setup.signal_loss_frac
+    ):
+        clock.num_signals_lost += 1
+        return
+    slot = clock.next_signal % len(w.signals)
+    clock.next_signal += 1
+    signal = w.signals[slot]
+    signal.started_at_s = instance.started_at_s
+    signal.ended_at_s = clock.now_s
+    signal.pass_index = instance.pass_index
+    signal.tokens = 0
+    for d in range(setup.dp):
+        rank = w.ranks[i * setup.dp + d]
+        w.signal_tokens[slot, d] = rank.done_tokens
+        signal.tokens += rank.pass_tokens
+    push_event(w, clock.now_s + setup.signal_delay_s, _SIGNAL, i, slot, 0, 0)

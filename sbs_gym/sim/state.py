@@ -1,0 +1,260 @@
+"""The state of one simulated run: one structured dtype per entity, fields documented here.
+
+Arrays hold plain records, so that the code reads `w.ranks[k].queued_tokens += tokens` both compiled
+and as plain Python. Rank k of instance i stands at row `i * dp + k`. Instants are seconds; -inf
+means "never happened yet" and +inf "not scheduled". What the scheduler knows lives in `views` and
+`rank_views` and is never read by the engine; the engine's truth is never read by a rule.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbs_gym.sim.records import REQUEST_RECORD
+
+
+class Kind(IntEnum):
+    """Kinds of events in the order in which they are handled within one instant."""
+
+    PASS_END = 0  # a rank freed now may serve what arrives now
+    SIGNAL = 1
+    ARRIVAL = 2
+    TIMER = 3
+    WATCHDOG = 4
+    ROUND = 5  # the scheduler sees all of the above
+    DISPATCH_DELIVERED = 6  # a release without delay still makes the pass of this instant
+    PASS_START = 7
+
+
+class StartRule(IntEnum):
+    """When an idle engine starts a pass."""
+
+    EAGER = 0
+    ON_RELEASE = 1
+    FREE_RUNNING = 2
+
+
+class Order(IntEnum):
+    """Who leaves the buffer first."""
+
+    AGE_LONGEST = 0
+    LONGEST = 1
+    ARRIVAL = 2
+    SHORTEST = 3
+
+
+class Life(IntEnum):
+    """Where a request is."""
+
+    COMING = 0
+    BUFFERED = 1
+    DISPATCHED = 2
+    FINISHED = 3
+    REJECTED = 4
+
+
+class Status(IntEnum):
+    """Why the compiled loop came back."""
+
+    DONE = 0
+    ROUND_DUE = 1
+    EVENTS_FULL = 2
+    SIGNALS_FULL = 3
+    PASSES_FULL = 4
+    SLICE_OVER = 5  # only to let the caller show progress
+
+
+class Phase(IntEnum):
+    """Where in an instant the loop stands, so that it can be left and entered again."""
+
+    NEXT_INSTANT = 0
+    ROUND = 1
+    AFTER_ROUND = 2
+
+
+def _dtype(*fields: tuple[Any, ...]) -> np.dtype[Any]:
+    return np.dtype((np.record, np.dtype(list(fields), align=True)))
+
+
+# Parameters of the world; constant during a run.
+SETUP = _dtype(
+    ("seed", np.int64),
+    ("num_requests", np.int64),
+    ("num_prefill", np.int64),
+    ("dp", np.int64),
+    ("chunk_tokens", np.int64),
+    ("start_rule", np.int64),
+    ("cost_budget", np.int64),  # 1: budgets count cost, 0: tokens
+    ("gated", np.int64),  # 1: the scheduler waits for readiness and predicts passes
+    ("order", np.int64),
+    ("n_limit", np.int64),
+    ("mean_luck", np.int64),  # 1: no jitter, mean skew
+    ("first_measured", np.int64),  # ids [first_measured, end_measured)
+    ("end_measured", np.int64),
+    ("record_ranks", np.int64),
+    ("dispatch_delay_s", np.float64),
+    ("signal_delay_s", np.float64),
+    ("signal_loss_frac", np.float64),
+    ("watchdog_factor", np.float64),
+    ("full_pass_s", np.float64),  # a full chunk on every rank, no context, mean luck
+    ("stop_at_s", np.float64),
+)
+
+# The clock and everything of which there is one.
+CLOCK = _dtype(
+    ("now_s", np.float64),
+    ("timer_at_s", np.float64),  # the scheduler's timer
+    ("watchdog_at_s", np.float64),  # earliest watchdog of any instance
+    ("pass_avg_s", np.float64),  # EMA of signalled pass durations
+    ("last_release_at_s", np.float64),
+    ("phase", np.int64),
+    ("asked", np.int64),  # 1: a scheduler round is due in this instant
+    ("next_arrival", np.int64),  # id of the first request that has not arrived
+    ("num_done", np.int64),  # finished or rejected
+    ("num_measured_left", np.int64),
+    ("num_events", np.int64),
+    ("next_seq", np.int64),
+    ("num_passes", np.int64),
+    ("first_signal", np.int64),  # ring of signals under way: [first_signal, next_signal)
+    ("next_signal", np.int64),
+    ("release_number", np.int64),
+    ("num_dispatched", np.int64),  # length of the dispatch log
+    ("num_signals_lost", np.int64),
+    ("num_watchdogs", np.int64),
+    ("instants_left", np.int64),  # until SLICE_OVER
+)
+
+# The scheduler's buffer; see sim/buffer.py for the index over `keys`.
+BUFFER = _dtype(
+    ("num", np.int64),
+    ("tokens", np.int64),
+    ("chunk_tokens", np.int64),  # sum of min(input, chunk)
+    ("oldest", np.int64),  # no request below this id is buffered
+    ("num_keys", np.int64),  # keys ever added (age_longest) or heap size
+    ("front", np.int64),  # age_longest: the opened bucket is keys[front:front_end]
+    ("front_end", np.int64),
+    ("front_by_arrival", np.int64),
+)
+
+# A request: what REQUEST_RECORD documents, and two links.
+REQUEST = _dtype(
+    *[(name, REQUEST_RECORD[name]) for name in REQUEST_RECORD.names or ()],
+    ("next", np.int32),  # next request of the same rank, in order of dispatch; -1 at the end
+    ("life", np.int8),
+    # until dispatch `waited_releases` holds the release number at arrival
+)
+
+# Truth of a prefill instance.
+INSTANCE = _dtype(
+    ("started_at_s", np.float64),
+    ("skew_x", np.float64),  # AR(1) value at grid step skew_k
+    ("skew_k", np.int64),  # -1 before the first pass
+    ("budget_tokens", np.int64),
+    ("queued_tokens", np.int64),  # delivered and not yet in a pass, all ranks
+    ("pass_index", np.int64),  # of the running pass, or of the next one
+    ("pass_budget", np.int64),  # when the running pass was formed
+    ("pass_leftover", np.int64),  # queued tokens that it left behind
+    ("busy", np.int8),
+    ("start_scheduled", np.int8),
+    ("released", np.int8),  # a release arrived since the last pass started
+)
+
+# Truth of a rank.
+RANK = _dtype(
+    ("queued_tokens", np.int64),
+    ("done_tokens", np.int64),  # in finished passes
+    ("pass_tokens", np.int64),
+    ("pass_pairs", np.int64),  # sum of q * (2 * context + q)
+    ("head", np.int32),  # first request with tokens not yet in a pass; -1 for none
+    ("tail", np.int32),  # last request ever sent here
+    ("head_done", np.int32),  # tokens of the head that are done or in the running pass
+    ("pass_head", np.int32),  # first request that the running pass completes
+    ("num_finishing", np.int32),
+    ("num_chunks", np.int32),
+)
+
+# What the scheduler knows of an instance (docs/semantics.md section 5).
+VIEW = _dtype(
+    ("last_at_s", np.float64),  # delivery of the last release
+    ("last_budget", np.int64),
+    ("budget_before", np.int64),  # of the release before the last
+    ("known_index", np.int64),  # last pass known or assumed to have ended
+    ("run_start_s", np.float64),
+    ("run_end_s", np.float64),
+    ("run_pred_s", np.float64),
+    ("idle_since_s", np.float64),
+    ("error_s", np.float64),  # EMA of |actual - predicted| ends
+    ("watchdog_at_s", np.float64),
+    ("outstanding_tokens", np.int64),
+    ("outstanding_requests", np.int64),
+    ("leftover_tokens", np.int64),
+    ("leftover_chunk_tokens", np.int64),  # sum over ranks of min(leftover, chunk)
+    ("next_rank", np.int64),  # round robin counter
+    ("running", np.int8),
+    ("pending", np.int8),
+    ("to_begin", np.int8),  # its next pass starts after this round, a release can still join it
+    ("barred", np.int8),  # had no room in this round
+)
+
+# What the scheduler knows of a rank.
+RANK_VIEW = _dtype(
+    ("sent_tokens", np.int64),
+    ("acked_tokens", np.int64),
+    ("assumed_tokens", np.int64),
+    ("last_tokens", np.int64),  # of the last release
+    ("run_tokens", np.int64),
+    ("leftover_tokens", np.int64),
+    ("num_unacked", np.int64),
+    ("head", np.int32),  # first request not fully acked; -1 for none
+    ("head_done", np.int32),
+)
+
+# `instance` or, for deliveries, the range [first, end) of the dispatch log and the budget.
+EVENT = _dtype(
+    ("time_s", np.float64),
+    ("seq", np.int64),
+    ("kind", np.int64),
+    ("instance", np.int64),
+    ("first", np.int64),
+    ("end", np.int64),
+    ("budget", np.int64),
+)
+
+# An EndForward under way; the cumulative tokens per rank stand in `signal_tokens`.
+SIGNAL = _dtype(
+    ("started_at_s", np.float64),
+    ("ended_at_s", np.float64),
+    ("pass_index", np.int64),
+    ("tokens", np.int64),
+)
+
+
+class World(NamedTuple):
+    """All arrays of one run, handed as one argument from function to function."""
+
+    setup: Any  # record SETUP
+    clock: Any  # record CLOCK
+    buffer: Any  # record BUFFER
+    requests: NDArray[Any]  # (num_requests,)
+    instances: NDArray[Any]  # (num_prefill,)
+    ranks: NDArray[Any]  # (num_prefill * dp,)
+    views: NDArray[Any]  # (num_prefill,)
+    rank_views: NDArray[Any]  # (num_prefill * dp,)
+    events: NDArray[Any]  # binary heap, (capacity,)
+    signals: NDArray[Any]  # ring, (capacity,)
+    signal_tokens: NDArray[np.int64]  # (capacity, dp)
+    keys: NDArray[np.int64]  # the buffer's index, (num_requests,)
+    log: NDArray[np.int32]  # request ids in order of dispatch, (num_requests,)
+    passes: NDArray[Any]  # PASS_RECORD, (capacity,)
+    pass_tokens: NDArray[np.int32]  # (capacity, dp), or (1, dp) if not recorded
+    pass_pairs: NDArray[np.int64]  # likewise
+    timing: Any  # record of timing.model.COEFFICIENTS
+    table: NDArray[np.float64]  # of timing.model
+    scratch_tokens: NDArray[np.int64]  # (dp,)
+    scratch_pairs: NDArray[np.int64]  # (dp,)
+    room: NDArray[np.float64]  # (dp,) room of the release being made, tokens or seconds of cost
+    load: NDArray[np.float64]  # (dp,) leftover and placed, in the unit of room

@@ -1,0 +1,214 @@
+"""Building a world: arrays of the right size for a table, a cluster and a timing model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbs_gym.config.cluster import START_RULES, ClusterConfig
+from sbs_gym.sim import state
+from sbs_gym.sim.events import push_event
+from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, RunRecords
+from sbs_gym.sim.state import Kind, Order, StartRule, World
+from sbs_gym.timing.model import TimingModel
+from sbs_gym.types import RequestTable
+
+_START_RULE = {name: int(StartRule[name.upper()]) for name in START_RULES}
+_FIRST_CAPACITY = 256
+_GROWTH = 2
+
+
+def build_world(
+    table: RequestTable,
+    cluster: ClusterConfig,
+    timing: TimingModel,
+    *,
+    seed: int,
+    order: Order,
+    gated: bool,
+    cost_budget: bool,
+    n_limit: int,
+    watchdog_factor: float,
+    mean_luck: bool,
+    stop_at_s: float,
+    measured: tuple[int, int] | None,
+    record_ranks: bool,
+) -> World:
+    """Return the world at time 0, before the first arrival."""
+    count, num, dp = len(table), cluster.num_prefill, cluster.prefill_dp
+    first, end = measured if measured is not None else (0, count)
+    setup = _one(
+        state.SETUP,
+        seed=seed,
+        num_requests=count,
+        num_prefill=num,
+        dp=dp,
+        chunk_tokens=cluster.chunk_tokens,
+        start_rule=_START_RULE[cluster.start_rule],
+        cost_budget=cost_budget,
+        gated=gated,
+        order=int(order),
+        n_limit=n_limit,
+        mean_luck=mean_luck,
+        first_measured=first,
+        end_measured=end,
+        record_ranks=record_ranks,
+        dispatch_delay_s=cluster.dispatch_delay_s,
+        signal_delay_s=cluster.signal_delay_s,
+        signal_loss_frac=cluster.signal_loss_frac,
+        watchdog_factor=watchdog_factor,
+        full_pass_s=timing.full_chunk_pass_s(),
+        stop_at_s=stop_at_s,
+    )
+    clock = _one(
+        state.CLOCK,
+        timer_at_s=math.inf,
+        watchdog_at_s=math.inf,
+        pass_avg_s=setup.full_pass_s,
+        last_release_at_s=-math.inf,
+        num_measured_left=end - first,
+    )
+    world = World(
+        setup=setup,
+        clock=clock,
+        buffer=_one(state.BUFFER),
+        requests=_requests(table),
+        instances=_instances(num, cluster.chunk_tokens),
+        ranks=_ranks(num * dp),
+        views=_views(num, cluster.chunk_tokens),
+        rank_views=_rank_views(num * dp),
+        events=np.zeros(max(_FIRST_CAPACITY, 8 * num), dtype=state.EVENT),
+        signals=np.zeros(max(_FIRST_CAPACITY, 4 * num), dtype=state.SIGNAL),
+        signal_tokens=np.zeros((max(_FIRST_CAPACITY, 4 * num), dp), dtype=np.int64),
+        keys=np.zeros(count, dtype=np.int64),
+        log=np.zeros(count, dtype=np.int32),
+        passes=np.zeros(_FIRST_CAPACITY, dtype=(np.record, PASS_RECORD)),  # type: ignore[call-overload]
+        pass_tokens=np.zeros((_FIRST_CAPACITY if record_ranks else 1, dp), dtype=np.int32),
+        pass_pairs=np.zeros((_FIRST_CAPACITY if record_ranks else 1, dp), dtype=np.int64),
+        timing=timing.coefficients[0],
+        table=timing.table,
+        scratch_tokens=np.zeros(dp, dtype=np.int64),
+        scratch_pairs=np.zeros(dp, dtype=np.int64),
+        room=np.zeros(dp),
+        load=np.zeros(dp),
+    )
+    if cluster.start_rule == "free_running":
+        _schedule_free_running(world)
+    return world
+
+
+def _one(dtype: np.dtype[Any], **values: float) -> Any:
+    array = np.zeros(1, dtype=dtype)
+    for name, value in values.items():
+        array[name] = value
+    return array[0]
+
+
+def _requests(table: RequestTable) -> NDArray[Any]:
+    requests = np.zeros(len(table), dtype=state.REQUEST)
+    requests["arrived_at_s"] = table.arrived_at_s
+    requests["input_tokens"] = table.input_tokens
+    requests["output_tokens"] = table.output_tokens
+    for name in REQUEST_RECORD.names or ():
+        if name.endswith("_at_s") and name != "arrived_at_s":
+            requests[name] = math.nan
+    requests["instance"] = requests["rank"] = requests["waited_releases"] = -1
+    requests["next"] = -1
+    return requests
+
+
+def _instances(num: int, chunk_tokens: int) -> NDArray[Any]:
+    instances = np.zeros(num, dtype=state.INSTANCE)
+    instances["budget_tokens"] = chunk_tokens
+    instances["skew_k"] = -1
+    return instances
+
+
+def _ranks(num: int) -> NDArray[Any]:
+    ranks = np.zeros(num, dtype=state.RANK)
+    ranks["head"] = ranks["tail"] = ranks["pass_head"] = -1
+    return ranks
+
+
+def _views(num: int, chunk_tokens: int) -> NDArray[Any]:
+    views = np.zeros(num, dtype=state.VIEW)
+    views["last_at_s"] = -math.inf
+    views["last_budget"] = views["budget_before"] = chunk_tokens
+    views["known_index"] = -1
+    views["watchdog_at_s"] = math.inf
+    return views
+
+
+def _rank_views(num: int) -> NDArray[Any]:
+    rank_views = np.zeros(num, dtype=state.RANK_VIEW)
+    rank_views["head"] = -1
+    return rank_views
+
+
+def _schedule_free_running(world: World) -> None:
+    """Space the first passes evenly: instance i starts at i * pass_s / num_prefill."""
+    num = int(world.setup.num_prefill)
+    for i in range(num):
+        world.instances[i]["start_scheduled"] = 1
+        start_s = i * float(world.timing.pass_s) / num
+        push_event(world, start_s, int(Kind.PASS_START), i, 0, 0, 0)
+
+
+def grow_events(world: World) -> World:
+    """Return the world with a larger event heap that takes a round of the whole buffer."""
+    wanted = max(_GROWTH * len(world.events), len(world.events) + int(world.buffer.num) + 64)
+    return world._replace(events=_longer(world.events, wanted))
+
+
+def grow_passes(world: World) -> World:
+    """Return the world with room for more pass records."""
+    wanted = _GROWTH * len(world.passes)
+    world = world._replace(passes=_longer(world.passes, wanted))
+    if world.setup.record_ranks:
+        world = world._replace(
+            pass_tokens=_longer(world.pass_tokens, wanted),
+            pass_pairs=_longer(world.pass_pairs, wanted),
+        )
+    return world
+
+
+def grow_signals(world: World) -> World:
+    """Return the world with a larger ring of signals under way, unrolled from its start."""
+    old = len(world.signals)
+    first, after = int(world.clock.first_signal), int(world.clock.next_signal)
+    slots = np.arange(first, after)
+    signals = _longer(world.signals, _GROWTH * old)
+    tokens = _longer(world.signal_tokens, _GROWTH * old)
+    signals[slots % len(signals)] = world.signals[slots % old]
+    tokens[slots % len(tokens)] = world.signal_tokens[slots % old]
+    for event in world.events[: world.clock.num_events]:
+        if event.kind == int(Kind.SIGNAL):
+            event.first = (first + (int(event.first) - first) % old) % len(signals)
+    return world._replace(signals=signals, signal_tokens=tokens)
+
+
+def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
+    grown = np.zeros((length, *array.shape[1:]), dtype=array.dtype)
+    grown[: len(array)] = array
+    return grown
+
+
+def collect_records(world: World) -> RunRecords:
+    """Return what the run left behind; requests still buffered lose their working value."""
+    requests, clock = world.requests, world.clock
+    requests["waited_releases"][np.isnan(requests["dispatched_at_s"])] = -1
+    done = int(clock.num_passes)
+    recorded = bool(world.setup.record_ranks)
+    return RunRecords(
+        requests=requests[list(REQUEST_RECORD.names or ())],
+        passes=np.asarray(world.passes[:done]),
+        rank_tokens=world.pass_tokens[:done] if recorded else None,
+        rank_pairs=world.pass_pairs[:done] if recorded else None,
+        ended_at_s=float(clock.now_s),
+        num_releases=int(clock.release_number),
+        num_signals_lost=int(clock.num_signals_lost),
+        num_watchdogs=int(clock.num_watchdogs),
+    )
