@@ -1,0 +1,1 @@
+"""Request traces: readers per format, cleaning, rate scaling and statistics."""
