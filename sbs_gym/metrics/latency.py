@@ -49,7 +49,7 @@ def slo_ttft_s(input_tokens: NDArray[Any], slo: SloConfig) -> FloatArray:
 def meets_slo(requests: Records, slo: SloConfig) -> NDArray[np.bool_]:
     """Return whether each request has met its SLO; unfinished and rejected ones have not."""
     # A comparison with NaN is False, which is what an unfinished request deserves.
-    return ttft_s(requests) <= slo_ttft_s(requests["input_tokens"], slo)  # type: ignore[no-any-return]
+    return ttft_s(requests) <= slo_ttft_s(requests["input_tokens"], slo)
 
 
 def mean_or_nan(values: FloatArray) -> float:

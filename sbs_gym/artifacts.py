@@ -1,0 +1,130 @@
+"""Files that a result leaves on disk: written whole or not at all, never over another run's."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from sbs_gym.config.run import RunConfig
+from sbs_gym.errors import ConfigError
+
+CONFIG_FILE = "config.yaml"
+Writer = Callable[[Path], None]
+
+
+def config_mapping(config: RunConfig) -> dict[str, Any]:
+    """Return a configuration as plain values that `run_from_mapping` turns back into it."""
+    values = config.to_mapping()
+    return values | {"timing": {"kind": config.timing.kind, **values["timing"]}}
+
+
+def check_output_dir(directory: str | Path, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError if `directory` holds the results of another configuration.
+
+    Args:
+        directory: Where results will go; it need not exist.
+        config: What `config.yaml` there would hold.
+    """
+    path = Path(directory) / CONFIG_FILE
+    if not path.exists():
+        if Path(directory).exists() and not Path(directory).is_dir():
+            raise ConfigError(f"output_dir={str(directory)!r} is a file; expected a directory")
+        return
+    found = read_yaml(path)
+    if found != config:
+        raise ConfigError(
+            f"output_dir={str(directory)!r} holds the results of another configuration "
+            f"(it differs in: {', '.join(differing_keys(found, config))}); "
+            "give another output_dir or remove it"
+        )
+
+
+def differing_keys(a: Any, b: Any, where: str = "") -> list[str]:
+    """Return the dotted keys in which two nested mappings differ."""
+    if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+        return [] if a == b else [where or "everything"]
+    keys = sorted(set(a) | set(b), key=str)
+    nested = (differing_keys(a.get(k), b.get(k), f"{where}.{k}" if where else str(k)) for k in keys)
+    return [key for part in nested for key in part]
+
+
+def write_all(directory: str | Path, files: Mapping[str, Writer]) -> None:
+    """Write every file beside its final place first, then put all of them in place, in order."""
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    parts = {name: target / f".{name}.{os.getpid()}.part" for name in files}
+    try:
+        for name, write in files.items():
+            write(parts[name])
+        for name in files:
+            os.replace(parts[name], target / name)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def json_writer(value: Any) -> Writer:
+    """Return a writer of readable JSON; NaN becomes null."""
+    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+    return lambda path: _write_text(path, text)
+
+
+def yaml_writer(value: Any) -> Writer:
+    """Return a writer of YAML that keeps the order of keys."""
+    text = yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True)
+    return lambda path: _write_text(path, text)
+
+
+def parquet_writer(table: pd.DataFrame) -> Writer:
+    """Return a writer of a Parquet file without an index."""
+    return lambda path: table.to_parquet(path, index=False)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, or raise ConfigError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, or raise ConfigError that names it."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+
+
+def require_files(directory: str | Path, names: Iterable[str]) -> Path:
+    """Return the directory as a path, or raise ConfigError that lists the missing files."""
+    target = Path(directory)
+    missing = [name for name in names if not (target / name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"{str(target)!r} holds no finished result; missing: {', '.join(missing)}"
+        )
+    return target
+
+
+def plain(value: Any) -> Any:
+    """Return nested values as JSON knows them: NaN becomes None, numpy scalars Python's own."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

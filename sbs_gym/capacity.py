@@ -1,0 +1,113 @@
+"""What a cluster can do: the rate at which it drains a backlog, and the rate that a load means."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from sbs_gym.config.cluster import ClusterConfig
+from sbs_gym.config.groups import read_group
+from sbs_gym.config.run import RunConfig
+from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
+from sbs_gym.config.timing import TimingConfig
+from sbs_gym.config.workload import WorkloadConfig
+from sbs_gym.errors import SimulationError, require_number
+from sbs_gym.schedulers import driver
+from sbs_gym.timing.model import TimingModel, build_timing
+from sbs_gym.types import RequestTable
+from sbs_gym.workload.generate import backlog
+from sbs_gym.workload.trace.load import load_trace
+
+BACKLOG_REQUESTS = 20_000
+_REFERENCE_PRESET = "work_conserving"
+_SEED = 0  # capacity is one number per cluster, workload and timing, whatever the run's seed
+
+
+def capacity_requests_per_s(
+    cluster: ClusterConfig, workload: WorkloadConfig, timing: TimingConfig
+) -> float:
+    """Return the rate at which a backlog of 20,000 requests drains, requests per second.
+
+    The scheduler is the preset `work_conserving`, luck is at its mean, lengths are the workload's
+    (a trace's own). Computed once per process for equal arguments and an unchanged trace file.
+    """
+    return _capacity(cluster, workload, timing, _file_stamp(workload))
+
+
+def drain_rate(config: RunConfig, num_requests: int = BACKLOG_REQUESTS) -> float:
+    """Return the rate at which a backlog drains under the scheduler of `config`, requests/s.
+
+    Args:
+        config: Cluster, workload, timing, scheduler and seed; load and arrivals do not matter.
+        num_requests: Requests that all arrive at 0, 1 to 200 million.
+    """
+    require_number("num_requests", num_requests, 1, 200_000_000, integer=True)
+    table = _backlog(config.workload, num_requests, config.seed)
+    return _drain(table, config.cluster, config.scheduler, config.timing, config.seed)
+
+
+def timing_for(cluster: ClusterConfig, timing: TimingConfig) -> TimingModel:
+    """Return the timing model of one prefill instance of the cluster."""
+    return build_timing(
+        timing, dp=cluster.prefill_dp, ep=cluster.prefill_ep, chunk_tokens=cluster.chunk_tokens
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _capacity(
+    cluster: ClusterConfig,
+    workload: WorkloadConfig,
+    timing: TimingConfig,
+    stamp: tuple[int, int] | None,
+) -> float:
+    del stamp  # only there so that another trace file is another entry
+    scheduler = scheduler_from_mapping(read_group("scheduler", _REFERENCE_PRESET))
+    table = _backlog(workload, BACKLOG_REQUESTS, _SEED)
+    return _drain(table, cluster, scheduler, timing, _SEED)
+
+
+def _drain(
+    table: RequestTable,
+    cluster: ClusterConfig,
+    scheduler: SchedulerConfig,
+    timing: TimingConfig,
+    seed: int,
+) -> float:
+    records = driver.run(
+        table,
+        cluster,
+        scheduler,
+        timing_for(cluster, timing),
+        seed=seed,
+        mean_luck=True,
+        record_ranks=False,
+    )
+    first = records.requests["first_token_at_s"]
+    done = first[~np.isnan(first)]
+    if not len(done):
+        raise SimulationError(f"scheduler {scheduler.name!r} finished no request of a backlog")
+    return float(len(done) / done.max())
+
+
+def _backlog(workload: WorkloadConfig, num_requests: int, seed: int) -> RequestTable:
+    if workload.kind != "trace":
+        return backlog(workload, num_requests, seed)
+    trace, _ = load_trace(workload, seed=seed)
+    # Evenly over the whole trace, so that a short one repeats and a long one is thinned.
+    rows = np.arange(num_requests) * len(trace) // num_requests
+    return RequestTable(
+        arrived_at_s=np.zeros(num_requests),
+        input_tokens=trace.input_tokens[rows],
+        output_tokens=trace.output_tokens[rows],
+        name=trace.name,
+    )
+
+
+def _file_stamp(workload: WorkloadConfig) -> tuple[int, int] | None:
+    path = Path(workload.path or "").expanduser()
+    if not path.is_file():
+        return None
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,127 @@
+"""The single runs of a comparison: finished ones are found on disk, missing ones are run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sbs_gym import artifacts
+from sbs_gym.capacity import capacity_requests_per_s
+from sbs_gym.config.run import RunConfig
+from sbs_gym.errors import SbsGymError
+from sbs_gym.result import code_digest, summary_from_json
+from sbs_gym.simulate import measured_run
+
+Progress = Callable[[int, int], None]
+Cell = tuple[str, int]  # scheduler and seed
+Finished = dict[str, Any]  # its "summary", and "by_length" as a list of rows
+
+
+def run_cells(
+    cells: Mapping[Cell, RunConfig],
+    store: CellStore | None,
+    *,
+    jobs: int,
+    progress: Progress | None,
+) -> dict[Cell, Finished]:
+    """Return all cells, in the order given; those in the store are not run again.
+
+    Args:
+        cells: What to run.
+        store: Where a cell goes as soon as it is finished; None keeps it in memory.
+        jobs: Processes that run cells.
+        progress: Called with (cells done, cells in all), at the start too.
+    """
+    found = {} if store is None else store.read(cells)
+    missing = {cell: config for cell, config in cells.items() if cell not in found}
+    report = progress or _silent
+    report(len(found), len(cells))
+    for cell, finished in _finish(missing, jobs):
+        if store is not None:
+            store.write(cell, cells[cell], finished)
+        found[cell] = finished
+        report(len(found), len(cells))
+    return {cell: found[cell] for cell in cells}
+
+
+@dataclass(frozen=True, slots=True)
+class CellStore:
+    """Finished cells in a directory, one file each, named by what it was run from.
+
+    The name holds checksums of configuration and code: results of other code are other results,
+    and mixing them would compare versions instead of schedulers.
+    """
+
+    directory: Path
+
+    def read(self, cells: Mapping[Cell, RunConfig]) -> dict[Cell, Finished]:
+        """Return those of the cells that are finished."""
+        paths = {cell: self.directory / _file_name(cell, config) for cell, config in cells.items()}
+        return {cell: _read_cell(path) for cell, path in paths.items() if path.is_file()}
+
+    def write(self, cell: Cell, config: RunConfig, finished: Finished) -> None:
+        """Write one cell, whole."""
+        writer = artifacts.json_writer(finished)
+        artifacts.write_all(self.directory, {_file_name(cell, config): writer})
+
+
+def _file_name(cell: Cell, config: RunConfig) -> str:
+    scheduler = "".join(c if c.isalnum() or c in "-_" else "-" for c in cell[0])
+    return f"{scheduler}-seed{cell[1]}-{config.digest()}-{code_digest()}.json"
+
+
+def _read_cell(path: Path) -> Finished:
+    stored: Finished = artifacts.read_json(path)
+    return {**stored, "summary": summary_from_json(stored["summary"])}
+
+
+def _finish(cells: Mapping[Cell, RunConfig], jobs: int) -> Iterator[tuple[Cell, Finished]]:
+    """Yield cells as they are finished; closing the generator drops those that have not begun."""
+    if jobs == 1 or len(cells) <= 1:
+        for cell, config in cells.items():
+            yield cell, _run_cell(config)
+        return
+    _compile_once(next(iter(cells.values())))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_die_on_interrupt)
+    try:
+        running: dict[Future[Finished], Cell] = {
+            pool.submit(_run_cell, config): cell for cell, config in cells.items()
+        }
+        for future in as_completed(running):
+            yield running[future], future.result()
+    except BrokenProcessPool:
+        raise SbsGymError(
+            f"a worker process ended before its run did (jobs={jobs}): out of memory, or a script "
+            "without `if __name__ == '__main__':` around the call; finished runs are kept"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _compile_once(config: RunConfig) -> None:
+    # Leaves the compiled loop in the cache, where the workers find it, instead of once in each.
+    capacity_requests_per_s(config.cluster, config.workload, config.timing)
+
+
+def _die_on_interrupt() -> None:
+    # Ctrl-C reaches every process of the terminal: a worker ends at once and without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _run_cell(config: RunConfig) -> Finished:
+    result = measured_run(config)
+    return {
+        "summary": dict(result.summary),
+        "by_length": result.by_length.to_dict(orient="records"),
+    }
+
+
+def _silent(done: int, total: int) -> None:
+    del done, total

@@ -1,0 +1,252 @@
+"""Schedulers side by side: same requests, same luck, paired differences with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sbs_gym import artifacts
+from sbs_gym.cells import Cell, CellStore, Finished, Progress, run_cells
+from sbs_gym.config.run import RunConfig, run_from_mapping
+from sbs_gym.errors import ConfigError, require_choice, require_number
+from sbs_gym.metrics.columns import LENGTH_COLUMNS, SUMMARY_KEYS
+from sbs_gym.result import code_digest
+
+PAIRED_METRICS = ("ttft_mean_s", "ttft_p50_s", "ttft_p90_s", "ttft_p99_s")
+PAIRED_COLUMNS = (
+    "scheduler",
+    "reference",
+    "metric",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "num_pairs",
+)
+_CONFIDENCE = 0.95
+_DEFAULT_REFERENCE = "sbs"
+_FILES = ("comparison.json", "runs.parquet", "by_length.parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """What several schedulers did with the same requests and luck.
+
+    Attributes:
+        configs: The run of every scheduler, at the first seed.
+        num_seeds: Runs per scheduler, at seed, seed + 1, ….
+        reference: The scheduler that the others are compared with first.
+        runs: One row per scheduler and seed: `scheduler`, `seed`, then the keys of the summary.
+        paired: One row per metric and pair of schedulers: `ratio` = geometric mean over seeds of
+            scheduler / reference (below 1 means lower latency), `ratio_low` and `ratio_high` its
+            95 % t-interval (NaN for one pair), `num_pairs` the seeds that count.
+        by_length: One row per scheduler, seed and prompt-length bucket, columns as
+            `column_docs()` of by_length.
+    """
+
+    configs: Mapping[str, RunConfig]
+    num_seeds: int
+    reference: str
+    runs: pd.DataFrame
+    paired: pd.DataFrame
+    by_length: pd.DataFrame
+
+    def save(self, directory: str | Path) -> Path:
+        """Write comparison.json, runs.parquet and by_length.parquet, all whole, or none.
+
+        Raises:
+            ConfigError: If the directory holds a comparison of other workloads or clusters.
+        """
+        shared = _shared_mapping(self.configs)
+        artifacts.check_output_dir(directory, shared)
+        artifacts.write_all(
+            directory,
+            {
+                artifacts.CONFIG_FILE: artifacts.yaml_writer(shared),
+                "runs.parquet": artifacts.parquet_writer(self.runs),
+                "by_length.parquet": artifacts.parquet_writer(self.by_length),
+                "comparison.json": artifacts.json_writer(self._to_mapping()),
+            },
+        )
+        return Path(directory)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Comparison:
+        """Return the comparison that `save` wrote.
+
+        Raises:
+            ConfigError: If files are missing or cannot be read.
+        """
+        path = artifacts.require_files(directory, _FILES)
+        found = artifacts.read_json(path / "comparison.json")
+        paired = pd.DataFrame(found["paired"], columns=list(PAIRED_COLUMNS))
+        bounds = dict.fromkeys(("ratio", "ratio_low", "ratio_high"), float)
+        return cls(
+            configs={k: run_from_mapping(v) for k, v in found["configs"].items()},
+            num_seeds=found["num_seeds"],
+            reference=found["reference"],
+            runs=pd.read_parquet(path / "runs.parquet"),
+            paired=paired.astype(bounds),
+            by_length=pd.read_parquet(path / "by_length.parquet"),
+        )
+
+    def _to_mapping(self) -> dict[str, Any]:
+        return {
+            "reference": self.reference,
+            "num_seeds": self.num_seeds,
+            "confidence": _CONFIDENCE,
+            "code_digest": code_digest(),
+            "paired": self.paired.to_dict(orient="records"),
+            "configs": {k: artifacts.config_mapping(v) for k, v in self.configs.items()},
+        }
+
+
+def compare(
+    configs: Mapping[str, RunConfig],
+    seeds: int,
+    *,
+    reference: str | None = None,
+    output_dir: str | Path | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Return the comparison of schedulers under the same requests and luck.
+
+    Every scheduler and seed is one `measured_run`: a cell. With `output_dir` a cell is written as
+    soon as it is finished, and cells found there are not run again if configuration and code are
+    the same; an interrupted comparison goes on where it stopped. The tables themselves are
+    written by `Comparison.save`.
+
+    Args:
+        configs: One run per scheduler name; they may differ in the scheduler only.
+        seeds: Runs per scheduler, at config.seed, config.seed + 1, …; 1 to 10,000.
+        reference: Scheduler to compare with first; `sbs` if it is there, else the first one.
+            Every scheduler is compared with each immediate one too.
+        output_dir: Where finished cells go; None keeps everything in memory.
+        jobs: Processes that run cells, 1 to 256.
+        progress: Called with (cells done, cells in all), also at the start.
+
+    Raises:
+        ConfigError: If the configurations differ in more than the scheduler, the reference is
+            not one of them, or `output_dir` holds something else; before any run.
+    """
+    require_number("seeds", seeds, 1, 10_000, integer=True)
+    require_number("jobs", jobs, 1, 256, integer=True)
+    shared = _shared_mapping(configs)
+    chosen = _reference(configs, reference)
+    cells = {
+        (name, config.seed + k): dataclasses.replace(config, seed=config.seed + k)
+        for name, config in configs.items()
+        for k in range(seeds)
+    }
+    store = None if output_dir is None else _open_store(output_dir, shared)
+    done = run_cells(cells, store, jobs=jobs, progress=progress)
+    runs = _runs_table(done)
+    return Comparison(
+        configs=dict(configs),
+        num_seeds=seeds,
+        reference=chosen,
+        runs=runs,
+        paired=paired_table(runs, _pairs(configs, chosen)),
+        by_length=_length_table(done),
+    )
+
+
+def paired_table(runs: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    """Return the ratios of PAIRED_METRICS for pairs (scheduler, reference), paired by seed.
+
+    Args:
+        runs: One row per scheduler and seed, as in `Comparison.runs`.
+        pairs: Which scheduler over which reference.
+    """
+    rows = []
+    for metric, (scheduler, reference) in itertools.product(PAIRED_METRICS, pairs):
+        by_seed = runs.pivot(index="seed", columns="scheduler", values=metric)
+        ratio, low, high, count = ratio_interval(
+            by_seed[scheduler].to_numpy(), by_seed[reference].to_numpy()
+        )
+        rows.append((scheduler, reference, metric, ratio, low, high, count))
+    return pd.DataFrame(rows, columns=list(PAIRED_COLUMNS))
+
+
+def ratio_interval(
+    values: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]
+) -> tuple[float, float, float, int]:
+    """Return the geometric mean of values / reference, its 95 % interval and the pairs it rests on.
+
+    The interval is Student's for the mean of the log ratios; NaN for one pair, the point itself
+    if all ratios are equal. Pairs with a NaN are left out.
+
+    Source: paired t-interval on log ratios, TASKS section 6; the bias-corrected bootstrap has too
+    little coverage below 30 pairs.
+    """
+    logs = np.log(np.asarray(values, dtype=float) / np.asarray(reference, dtype=float))
+    logs = logs[~np.isnan(logs)]
+    count = len(logs)
+    if count == 0:
+        return float("nan"), float("nan"), float("nan"), 0
+    mean = float(logs.mean())
+    if count == 1:
+        return float(np.exp(mean)), float("nan"), float("nan"), 1
+    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, count - 1) * logs.std(ddof=1) / np.sqrt(count))
+    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)), count
+
+
+def _shared_mapping(configs: Mapping[str, RunConfig]) -> dict[str, Any]:
+    """Return what all configurations share; an error if they differ beyond the scheduler."""
+    if not configs:
+        raise ConfigError("configs is empty; expected at least one scheduler")
+    shared = {name: artifacts.config_mapping(config) for name, config in configs.items()}
+    for mapping in shared.values():
+        del mapping["scheduler"]
+    first_name, first = next(iter(shared.items()))
+    for name, mapping in shared.items():
+        if mapping != first:
+            keys = ", ".join(artifacts.differing_keys(mapping, first))
+            raise ConfigError(
+                f"the runs of {first_name!r} and {name!r} differ in: {keys}; expected runs that "
+                "differ in the scheduler only"
+            )
+    return first
+
+
+def _open_store(output_dir: str | Path, shared: dict[str, Any]) -> CellStore:
+    artifacts.check_output_dir(output_dir, shared)
+    artifacts.write_all(output_dir, {artifacts.CONFIG_FILE: artifacts.yaml_writer(shared)})
+    return CellStore(Path(output_dir) / "cells")
+
+
+def _reference(configs: Mapping[str, RunConfig], asked: str | None) -> str:
+    if asked is not None:
+        require_choice("reference", asked, configs)
+        return asked
+    return _DEFAULT_REFERENCE if _DEFAULT_REFERENCE in configs else next(iter(configs))
+
+
+def _pairs(configs: Mapping[str, RunConfig], reference: str) -> list[tuple[str, str]]:
+    immediate = [k for k, v in configs.items() if v.scheduler.release == "immediate"]
+    references = dict.fromkeys([reference, *immediate])
+    return [(name, base) for base in references for name in configs if name != base]
+
+
+def _runs_table(cells: Mapping[Cell, Finished]) -> pd.DataFrame:
+    rows = [{"scheduler": c[0], "seed": c[1], **done["summary"]} for c, done in cells.items()]
+    return pd.DataFrame(rows, columns=["scheduler", "seed", *SUMMARY_KEYS])
+
+
+def _length_table(cells: Mapping[Cell, Finished]) -> pd.DataFrame:
+    rows = [
+        {"scheduler": c[0], "seed": c[1], **row}
+        for c, done in cells.items()
+        for row in done["by_length"]
+    ]
+    table = pd.DataFrame(rows, columns=["scheduler", "seed", *LENGTH_COLUMNS])
+    numbers = {name: float for name in LENGTH_COLUMNS if name.endswith(("_s", "_frac"))}
+    return table.astype(numbers)
