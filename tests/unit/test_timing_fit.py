@@ -1,0 +1,80 @@
+"""The shipped roofline is what its fit yields, and its errors are what it says."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sbs_gym.config.timing import timing_from_mapping
+from sbs_gym.errors import ConfigError
+from sbs_gym.timing.fit import fit_timing
+from sbs_gym.timing.measurements import PUBLISHED
+from sbs_gym.timing.provenance import fit_to_yaml
+
+ROOT = Path(__file__).parents[2]
+CALIBRATION = ROOT / ".." / "shared" / "calibration"
+KERNELS, SYSTEMS = CALIBRATION / "kernels.csv", CALIBRATION / "systems.csv"
+SHIPPED = ROOT / "conf" / "timing" / "roofline.yaml"
+needs_calibration = pytest.mark.skipif(
+    not KERNELS.is_file(), reason="the calibration files are not beside the checkout"
+)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return fit_timing(KERNELS, SYSTEMS, fitted_on="2000-01-01")
+
+
+@needs_calibration
+def test_a_refit_reproduces_the_shipped_parameters_and_checksums(report):
+    shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    again = yaml.safe_load(fit_to_yaml(report))
+    for name, value in shipped.items():
+        if name not in ("kind", "about", "source", "expert_load"):
+            assert again[name] == pytest.approx(value, rel=1e-3)
+    assert list(again) == list(shipped)
+    for file in (KERNELS, SYSTEMS):
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in shipped["source"].replace(" ", "")
+
+
+@needs_calibration
+def test_errors_meet_their_aims_or_are_known_not_to(report):
+    mape = {group.name: group.mape for group in report.groups}
+    assert all(mape[name] < 0.05 for name in ("grouped", "core", "shared_expert", "expert"))
+    assert mape["dense"] < 0.12
+    assert all(abs(fit.error) < 0.05 for fit in report.systems)
+    assert all(abs(fit.left_out_error) < 0.15 for fit in report.systems)
+
+
+@needs_calibration
+def test_rows_are_kept_out_with_a_reason_and_checks_fit_nothing(report):
+    dense = next(group for group in report.groups if group.name == "dense")
+    assert (dense.num_rows, dense.kept_out) == (63, {"K = 65536: no DeepSeek shape": 7})
+    for group in report.groups:
+        assert group.name.startswith("check_") == (not group.parameters)
+    assert len(report.systems) == 4
+    assert "left-out" in report.summary()
+
+
+@needs_calibration
+def test_groups_without_spare_rows_report_no_left_out_error(report):
+    link = next(group for group in report.groups if group.name == "link")
+    assert math.isnan(link.left_out_mape)
+    assert len(link.errors) == len(link.parameters) == 6
+
+
+@needs_calibration
+def test_the_published_systems_are_the_calibration_rows():
+    assert PUBLISHED.read_bytes() == SYSTEMS.read_bytes()
+
+
+@needs_calibration
+def test_the_written_text_is_a_timing_again(report):
+    assert timing_from_mapping(yaml.safe_load(fit_to_yaml(report))) == report.config
+
+
+def test_a_file_without_kernels_is_refused_by_group():
+    with pytest.raises(ConfigError, match="kernel group 'dense'"):
+        fit_timing(PUBLISHED, PUBLISHED)

@@ -1,0 +1,162 @@
+"""Published figures against a model: every row answered, units converted, bad files named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sbs_gym.config.timing import LinearTiming, timing_from_mapping
+from sbs_gym.errors import TraceError
+from sbs_gym.timing.measurements import COLUMNS, PUBLISHED, read_measurements
+from sbs_gym.timing.model import build_timing
+from sbs_gym.timing.validate import validate
+
+CONF = Path(__file__).parents[2] / "conf" / "timing"
+ROOFLINE = timing_from_mapping(yaml.safe_load((CONF / "roofline.yaml").read_text("utf-8")))
+KEYS = {
+    "source",
+    "phase",
+    "metric",
+    "measured",
+    "predicted",
+    "relative_error",
+    "fitted",
+    "reason_if_not_predicted",
+}
+
+
+@pytest.fixture(scope="module")
+def published():
+    return validate(ROOFLINE)
+
+
+def one(tmp_path, timing=ROOFLINE, **cells):
+    """Return the only point of a file with one row."""
+    base = {
+        "source": "mine",
+        "gpu": "H800",
+        "phase": "prefill",
+        "ep": "16",
+        "tokens_per_rank": "2048",
+        "context_len": "2048",
+        "metric": "iteration_time",
+        "value": "300",
+        "unit": "ms",
+        "status": "measured",
+        "note": "skew=1",
+    } | cells
+    file = tmp_path / "own.csv"
+    row = ",".join(base.get(name, "") for name in COLUMNS)
+    file.write_text(",".join(COLUMNS) + "\n" + row + "\n", encoding="utf-8")
+    return validate(timing, file).points[0]
+
+
+def test_every_published_row_has_a_prediction_or_a_reason(published):
+    assert len(published.points) == len(read_measurements(PUBLISHED))
+    for point in json.loads(published.to_json())["points"]:
+        assert set(point) == KEYS
+        assert (point["predicted"] is None) == bool(point["reason_if_not_predicted"])
+        assert (point["predicted"] is None) == (point["relative_error"] is None)
+
+
+def test_fitted_figures_are_kept_apart_and_within_five_percent(published):
+    fitted = [point for point in published.points if point.fitted]
+    assert len(fitted) == 7  # four runs; three of them also as a rate
+    assert all(abs(point.relative_error) < 0.05 for point in fitted)
+    text = published.summary()
+    assert text.index("fitted: no evidence (7 rows)") < text.index("not fitted (1 rows)")
+    assert "tbo_speedup_range_same_tokens" in text[text.index("not fitted (") :]
+
+
+def test_decode_is_not_predicted_with_the_reason(published):
+    reasons = {p.reason_if_not_predicted for p in published.points if p.phase == "decode"}
+    assert "decode is not modelled yet" in reasons
+    assert not any(p.predicted for p in published.points if p.phase != "prefill")
+
+
+def test_a_model_is_judged_like_its_configuration(published):
+    model = build_timing(ROOFLINE, dp=16, ep=16, chunk_tokens=1024)
+    assert validate(model) == published
+
+
+def test_nothing_is_fitted_in_a_linear_model_and_overlap_is_not_its_subject():
+    report = validate(LinearTiming())
+    assert not any(point.fitted for point in report.points)
+    reasons = {point.reason_if_not_predicted for point in report.points}
+    assert "timing.kind=linear does not model two-batch overlap" in reasons
+
+
+def test_units_convert_by_the_unit_column(tmp_path):
+    values = (("0.3", "s"), ("300", "ms"), ("300000", "us"))
+    points = [one(tmp_path, value=value, unit=unit) for value, unit in values]
+    for point in points:
+        assert point.measured == pytest.approx(0.3)
+        assert point.relative_error == pytest.approx(points[0].relative_error)
+        assert not point.fitted
+
+
+def test_a_rate_is_tokens_over_the_time_of_the_same_pass(tmp_path):
+    time = one(tmp_path)
+    rate = one(tmp_path, metric="throughput_per_node", value="50000", unit="tok/s")
+    assert rate.predicted == pytest.approx(8 * 2048 / time.predicted)
+
+
+def test_the_skew_of_a_row_is_read_from_its_note_or_metric(tmp_path):
+    noted, balanced, default = (
+        one(tmp_path, note="skew=1"),
+        one(tmp_path, note="balanced routing"),
+        one(tmp_path, note=""),
+    )
+    assert noted.predicted == balanced.predicted < default.predicted
+    assert "skew='much'" in one(tmp_path, note="skew=much").reason_if_not_predicted
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"metric": "happiness"}, "metric 'happiness' is not understood"),
+        ({"gpu": "H20"}, "GPU 'H20' is not modelled"),
+        ({"gpu": "H100"}, "GPU 'H100' is not modelled"),
+        ({"phase": "decode"}, "decode is not modelled yet"),
+        ({"phase": "both"}, "phase 'both' is not prefill alone"),
+        ({"ep": ""}, "not stated"),
+        ({"dp": "8"}, "attention over several GPUs"),
+        ({"unit": "tok/s"}, "unit 'tok/s' does not fit"),
+        ({"status": "quoted"}, "not a measurement"),
+    ],
+)
+def test_a_row_that_cannot_be_predicted_says_why(tmp_path, cells, reason):
+    point = one(tmp_path, **cells)
+    assert point.predicted is None
+    assert reason in point.reason_if_not_predicted
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"unit": "furlong"}, ["line 2", "unit", "furlong", "ms"]),
+        ({"value": "fast"}, ["line 2", "value", "fast"]),
+        ({"value": "-3"}, ["line 2", "value"]),
+        ({"ep": "many"}, ["line 2", "ep", "many"]),
+    ],
+)
+def test_a_bad_cell_is_refused_by_line_and_field(tmp_path, cells, words):
+    with pytest.raises(TraceError) as caught:
+        one(tmp_path, **cells)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_bad_file_is_refused(tmp_path):
+    short = tmp_path / "short.csv"
+    short.write_text("source,metric\na,b\n", encoding="utf-8")
+    with pytest.raises(TraceError, match="'url': column is missing"):
+        validate(ROOFLINE, short)
+    with pytest.raises(TraceError, match="no such file"):
+        validate(ROOFLINE, tmp_path / "none.csv")
+
+
+def test_a_range_is_read_as_its_middle():
+    rows = {row.metric: row for row in read_measurements(PUBLISHED)}
+    assert rows["tbo_speedup_range_same_tokens"].value == pytest.approx(1.31)
