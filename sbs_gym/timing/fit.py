@@ -72,10 +72,12 @@ class FitReport:
 
     def summary(self) -> str:
         """Return tables of the kernel groups and of the system points."""
-        lines = ["kernel group           rows   MAPE median    max  left-out MAPE"]
+        lines = ["kernel group           rows    mean median    max  left-out mean"]
         for g in self.groups:
-            left_out = "     -" if math.isnan(g.left_out_mape) else f"{g.left_out_mape:6.1%}"
-            errors = f"{g.mape:6.1%} {g.median:6.1%} {g.maximum:6.1%}"
+            left_out = (
+                "     -" if math.isnan(g.left_out_mean_error) else f"{g.left_out_mean_error:6.1%}"
+            )
+            errors = f"{g.mean_error:6.1%} {g.median_error:6.1%} {g.max_error:6.1%}"
             lines.append(f"{g.name:22s} {g.num_rows:4d} {errors}  {left_out}")
         lines.append("Groups called check_* are predicted, not fitted.")
         lines.append("system point: in-sample error, left-out error")

@@ -42,22 +42,22 @@ class GroupFit:
     left_out: dict[str, tuple[float, ...]]
 
     @property
-    def mape(self) -> float:
+    def mean_error(self) -> float:
         """Return the mean absolute relative error in-sample."""
         return float(np.mean(np.abs(self.errors)))
 
     @property
-    def median(self) -> float:
+    def median_error(self) -> float:
         """Return the median absolute relative error in-sample."""
         return float(np.median(np.abs(self.errors)))
 
     @property
-    def maximum(self) -> float:
+    def max_error(self) -> float:
         """Return the largest absolute relative error in-sample."""
         return float(np.max(np.abs(self.errors)))
 
     @property
-    def left_out_mape(self) -> float:
+    def left_out_mean_error(self) -> float:
         """Return the mean absolute relative error over left-out rows; NaN if there are none."""
         errors = [abs(error) for part in self.left_out.values() for error in part]
         return float(np.mean(errors)) if errors else math.nan
