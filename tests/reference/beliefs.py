@@ -74,7 +74,7 @@ class InstanceBelief:
     run_end: float = 0.0
     run_pred: float = 0.0
     run_tokens: list[int] = field(default_factory=list)
-    run_from_signal: bool = False
+    put_off: bool = False  # its next pass has not begun: believed only after the round
     idle_since: float = 0.0
     err: float = 0.0
     last_index: int = -1  # of the last pass known or assumed ended
@@ -128,12 +128,7 @@ class Beliefs:
         if b.pending or not b.running:
             return not b.pending
         late_s = (self.scenario.watchdog_factor - 1) * b.run_pred
-        if now > b.run_start and b.run_end - self.lead(instance) <= now < b.run_end + late_s:
-            return True
-        # A free-running pass that starts now still takes what is delivered now; a second
-        # release at this instant is barred by `pending`.
-        free_running = self.scenario.start_rule == FREE_RUNNING
-        return free_running and b.run_from_signal and now == b.run_start
+        return now > b.run_start and b.run_end - self.lead(instance) <= now < b.run_end + late_s
 
     def record(self, release: Release, now: float) -> None:
         """Note a release; an idle instance is believed to start when it arrives."""
@@ -149,8 +144,19 @@ class Beliefs:
         if b.running:
             b.pending = True
         else:
-            work = [rank.outstanding - rank.assumed for rank in b.ranks]
-            self._believe_start(release.instance, at_s, now, work, release.budget)
+            self._believe_start(release.instance, at_s, now, self._all_unassumed(b), release.budget)
+
+    def start_without_release(self, instance: int, now: float) -> None:
+        """Believe that an idle instance whose leftovers left no room starts on them now."""
+        b = self.instances[instance]
+        self._believe_start(instance, now, now, self._all_unassumed(b), b.releases[-1].budget)
+
+    def settle_put_off_starts(self, now: float) -> None:
+        """After the round: believe the starts that were put off and got no release."""
+        for i, b in enumerate(self.instances):
+            if b.put_off:
+                work = [rank.outstanding for rank in b.ranks]
+                self._believe_start(i, b.idle_since, now, work, self._budget_at(b, b.idle_since))
 
     def hear(self, signal: Signal, now: float) -> None:
         b = self.instances[signal.instance]
@@ -175,17 +181,32 @@ class Beliefs:
         work = self._delivered_work(b, ended)
         starts_by_itself = {
             EAGER: any(tokens > 0 for tokens in work),
-            ON_RELEASE: not in_flight and b.last_at > signal.started_at_s,
+            ON_RELEASE: not in_flight and any(all_work) and b.last_at > signal.started_at_s,
             FREE_RUNNING: True,
         }[self.scenario.start_rule]
         b.pending = in_flight and starts_by_itself
-        if starts_by_itself:
-            budget = self._budget_at(b, ended)
-            self._believe_start(i, ended, now, work, budget, from_signal=True)
-        elif in_flight:
+        if starts_by_itself and self._has_not_begun(b, signal):
+            b.put_off, b.idle_since = True, ended
+        elif starts_by_itself:
+            self._believe_start(i, ended, now, work, self._budget_at(b, ended))
+        elif in_flight and any(all_work):
             self._believe_start(i, b.last_at, now, all_work, b.releases[-1].budget)
         else:
             b.idle_since = ended
+
+    def _has_not_begun(self, b: InstanceBelief, signal: Signal) -> bool:
+        """Return whether a release of this round still makes the pass that follows `signal`.
+
+        With zero link delays the signal is heard as its pass ends, and the next pass starts after
+        the round; but a release that waits for that pass already is not joined.
+        """
+        waits_for_release = self.scenario.start_rule == ON_RELEASE
+        instant = self.scenario.has_instant_link
+        return instant and not waits_for_release and b.last_at <= signal.started_at_s
+
+    @staticmethod
+    def _all_unassumed(b: InstanceBelief) -> list[int]:
+        return [rank.outstanding - rank.assumed for rank in b.ranks]
 
     def _delivered_work(self, b: InstanceBelief, ended: float) -> list[int]:
         in_flight = b.releases[-1].tokens if b.last_at > ended else [0] * self.scenario.dp
@@ -212,13 +233,12 @@ class Beliefs:
         now: float,
         work: list[int],
         budget: int,
-        from_signal: bool = False,
     ) -> None:
         b = self.instances[instance]
         price = price_of(self.scenario) if self.scenario.budget_unit == "cost" else None
         parts = [rank.parts(rank.assumed, w) for rank, w in zip(b.ranks, work, strict=True)]
         chunks = [form_rank(of_rank, budget, price) for of_rank in parts]
-        b.running, b.run_from_signal = True, from_signal
+        b.running, b.put_off = True, False
         b.run_start, b.run_pred = at_s, self.clock.predicted_pass_s(chunks)
         b.run_end = at_s + b.run_pred
         b.run_tokens = [tokens_of(of_rank) for of_rank in chunks]

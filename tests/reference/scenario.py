@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from sbs_gym.timing.coefficients import Kind
+
 IMMEDIATE, SBS, FIXED_WINDOW, SIZE_OR_TIMEOUT = (
     "immediate",
     "sbs",
@@ -61,10 +63,21 @@ class Scenario:
     def __post_init__(self) -> None:
         if not self.gated and self.start_rule == ON_RELEASE:
             raise ValueError("ungated rules need an engine that starts by itself")
+        if self.gated != (self.routing == "staggered"):
+            raise ValueError("gated rules, and only they, take the ready order (staggered)")
+        if self.start_rule == FREE_RUNNING:
+            if self.timing.coefficients[0]["kind"] != Kind.CONSTANT:
+                raise ValueError("free-running instances need constant timing")
+            if not self.has_instant_link or self.signal_loss_frac > 0.0:
+                raise ValueError("free-running instances need zero link delays, no lost signals")
 
     @property
     def gated(self) -> bool:
         return self.release in (SBS, FIXED_WINDOW)
+
+    @property
+    def has_instant_link(self) -> bool:
+        return self.dispatch_delay_s == 0.0 and self.signal_delay_s == 0.0
 
     @property
     def num_requests(self) -> int:

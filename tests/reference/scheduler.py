@@ -36,6 +36,7 @@ class Scheduler:
     def run_round(self, now: float) -> None:
         if self.scenario.gated:
             self._gated_round(now)
+            self.beliefs.settle_put_off_starts(now)
             self.agenda.set_timer(self._next_gated_look(now))
         elif self.scenario.release == IMMEDIATE:
             for request in list(self.buffer):
@@ -102,16 +103,14 @@ class Scheduler:
         allocation = Allocation(self.scenario, self.beliefs, instance, budget)
         placed = allocation.place(ordered(self.scenario, waited), waited)
         if not placed and not self._may_go_without_requests(instance):
+            if not self.beliefs.instances[instance].running:
+                self.beliefs.start_without_release(instance, now)
             return False
         self._send(Release(instance, placed, budget), now)
         return True
 
     def _may_go_without_requests(self, instance: int) -> bool:
-        """Leftovers that wait for a release go alone if no rank has room for more.
-
-        The page says so only for an empty buffer; without it an `on_release` instance whose
-        leftovers fill every rank would never start again.
-        """
+        """Leftovers that wait for a release go alone if no rank has room for more."""
         waits = self.scenario.start_rule == ON_RELEASE
         return waits and any(self.beliefs.leftovers(instance))
 

@@ -58,6 +58,23 @@ def test_largest_share_is_the_last_one_within_the_cost() -> None:
         assert largest_within(price, 50, 13, 0.5, limit) == max(fits, default=0)
 
 
+REFUSED: list[dict[str, Any]] = [
+    {"start_rule": "free_running", "timing": LinearTiming()},
+    {"start_rule": "free_running", "dispatch_delay_s": 0.1},
+    {"start_rule": "free_running", "signal_delay_s": 0.1},
+    {"start_rule": "free_running", "signal_loss_frac": 0.1},
+    {"start_rule": "on_release", "release": "immediate", "routing": "random"},
+    {"release": "immediate"},
+    {"release": "sbs", "routing": "random"},
+]
+
+
+@pytest.mark.parametrize("rules", REFUSED, ids=[str(list(r.values())) for r in REFUSED])
+def test_what_the_page_refuses_is_refused(rules: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        scenario([(0.0, 1)], **rules)
+
+
 GATED = {"release": "sbs"}
 RULES = [
     GATED,

@@ -62,11 +62,33 @@ PASS_TOYS: list[Toy] = [
         first_token_at_s=[1.0, 2.0],
         passes=[(0, 0, 0.0, 1.0, 10, [10]), (0, 1, 1.0, 2.0, 10, [5])],
     ),
-    # At 1.0 the signal comes before the round: the leftover's pass is believed started at 1.0, and
-    # a running instance is ready only strictly after its start. So request 1 waits for 2.0.
+    # At 1.0 the leftover of 4 starts its pass only after the round: request 1 joins it.
     toy(
-        "zero_delays_leftover_starts_alone",
+        "zero_delays_leftover_joins_a_release_of_its_instant",
         scenario([(0.0, 14), (0.5, 3)]),
+        dispatched_at_s=[0.0, 1.0],
+        delivered_at_s=[0.0, 1.0],
+        prefill_started_at_s=[0.0, 1.0],
+        first_token_at_s=[2.0, 2.0],
+        passes=[(0, 0, 0.0, 1.0, 10, [10]), (0, 1, 1.0, 2.0, 10, [7])],
+    ),
+    # At 1.0 the leftover of 15 leaves no room, and its pass is believed to start; at 2.0 it is 5.
+    toy(
+        "zero_delays_leftover_without_room_starts_alone",
+        scenario([(0.0, 25), (0.5, 3)]),
+        dispatched_at_s=[0.0, 2.0],
+        first_token_at_s=[3.0, 3.0],
+        passes=[
+            (0, 0, 0.0, 1.0, 10, [10]),
+            (0, 1, 1.0, 2.0, 10, [10]),
+            (0, 2, 2.0, 3.0, 10, [8]),
+        ],
+    ),
+    # At 1.0 the buffer is empty: after the round the leftover's pass is believed to run from 1.0,
+    # so request 1 waits for its end.
+    toy(
+        "zero_delays_leftover_that_nothing_joined",
+        scenario([(0.0, 14), (1.25, 3)], multiplier=1.5),
         dispatched_at_s=[0.0, 2.0],
         first_token_at_s=[2.0, 3.0],
         passes=[
@@ -74,6 +96,46 @@ PASS_TOYS: list[Toy] = [
             (0, 1, 1.0, 2.0, 10, [4]),
             (0, 2, 2.0, 3.0, 10, [3]),
         ],
+    ),
+    # Both passes end at 1.0 with a leftover of 4: the longest goes to instance 0, the other to 1.
+    toy(
+        "zero_delays_both_instances_are_joined",
+        scenario(
+            [(0.0, 14), (0.0, 14), (0.5, 8), (0.5, 6)],
+            num_prefill=2,
+            release="fixed_window",
+            window_s=0.0,
+        ),
+        dispatched_at_s=[0.0, 0.0, 1.0, 1.0],
+        instance=[0, 1, 0, 1],
+        first_token_at_s=[2.0, 2.0, 3.0, 2.0],
+        passes=[
+            (0, 0, 0.0, 1.0, 10, [10]),
+            (1, 0, 0.0, 1.0, 10, [10]),
+            (0, 1, 1.0, 2.0, 10, [10]),
+            (1, 1, 1.0, 2.0, 10, [10]),
+            (0, 2, 2.0, 3.0, 10, [2]),
+        ],
+    ),
+    # With a signal delay the pass of the leftover has begun when its signal is heard, at 1.25; the
+    # believed end, 1.0, makes the instance ready at 1.125 all the same.
+    toy(
+        "signal_delay_lets_the_leftover_start_alone",
+        scenario([(0.0, 14), (1.125, 3)], signal_delay_s=0.25),
+        dispatched_at_s=[0.0, 1.125],
+        first_token_at_s=[2.0, 3.0],
+        passes=[
+            (0, 0, 0.0, 1.0, 10, [10]),
+            (0, 1, 1.0, 2.0, 10, [4]),
+            (0, 2, 2.0, 3.0, 10, [3]),
+        ],
+    ),
+    toy(
+        "free_running_leftover_joins_a_release_of_its_instant",
+        scenario([(0.0, 14), (0.5, 3)], start_rule="free_running"),
+        dispatched_at_s=[0.0, 1.0],
+        first_token_at_s=[2.0, 2.0],
+        passes=[(0, 0, 0.0, 1.0, 10, [10]), (0, 1, 1.0, 2.0, 10, [7])],
     ),
     # Interval 1.5: releases at 0, 1.5 and 3.0, the last two of leftovers alone.
     toy(
@@ -86,8 +148,8 @@ PASS_TOYS: list[Toy] = [
             (0, 2, 3.0, 4.0, 10, [5]),
         ],
     ),
-    # At 1.0 the leftover is 15, so no rank has room: the leftovers go alone (a choice of the
-    # reference). At 2.0 they are 5, request 1 joins them.
+    # At 1.0 the leftover is 15, so no rank has room: the leftovers go alone. At 2.0
+    # they are 5, request 1 joins them.
     toy(
         "on_release_leftovers_fill_every_rank",
         scenario([(0.0, 25), (0.5, 5)], start_rule="on_release"),
@@ -111,6 +173,22 @@ PASS_TOYS: list[Toy] = [
             (0, 0, 0.0, 1.0, 10, [10]),
             (0, 1, 1.0, 2.0, 10, [4]),
             (0, 2, 3.0, 4.0, 10, [6]),
+        ],
+    ),
+    # No signal arrives; the engine ends 25 tokens at 3.0 by itself. At 1.0 the leftover of 15
+    # leaves no room. At 3.0 the watchdog assumes 10 done: still no room, so the pass of the
+    # leftovers is believed to start then (not doing so would strand request 1). At its believed
+    # end, 4.0, the leftover is 25 - 10 - 10 = 5, and request 1 goes.
+    toy(
+        "lost_signals_do_not_strand_the_buffer",
+        scenario([(0.0, 25), (0.5, 4)], signal_loss_frac=1.0),
+        dispatched_at_s=[0.0, 4.0],
+        first_token_at_s=[3.0, 5.0],
+        passes=[
+            (0, 0, 0.0, 1.0, 10, [10]),
+            (0, 1, 1.0, 2.0, 10, [10]),
+            (0, 2, 2.0, 3.0, 10, [5]),
+            (0, 3, 4.0, 5.0, 10, [4]),
         ],
     ),
     # Interval (1 + 0)/2: the second release waits for it, to the instance idle as long, next index.

@@ -144,6 +144,40 @@ RULE_TOYS: list[Toy] = [
             (0, 2, 2.0, 3.0, 10, [1]),
         ],
     ),
+    # Budget 6 tokens or 6 + 36/2 = 24. Behind 6, 2 tokens cost 2 + 2*7 = 16 and 3 cost 25.5. Behind
+    # 8 and 10, 2 cost 20 and 24; behind 12, 13, 14, 1 costs 13.5, 14.5, 15.5 and 2 cost over 24.
+    # At 3.0 the leftover of 5 leaves room for request 1. It starts beside the last token, in the
+    # 5 tokens and 24 - 15.5 = 8.5 left: 3 cost 7.5, 4 cost 12.
+    toy(
+        "cost_budget_leaves_part_of_the_share_to_the_next",
+        scenario(
+            [(0.0, 15), (0.0, 4)],
+            budget="fixed",
+            budget_tokens=6,
+            budget_unit="cost",
+            pair_cost_s=1.0,
+        ),
+        dispatched_at_s=[0.0, 3.0],
+        prefill_started_at_s=[0.0, 6.0],
+        first_token_at_s=[7.0, 8.0],
+        passes=[
+            (0, index, float(index), index + 1.0, 6, [tokens])
+            for index, tokens in enumerate([6, 2, 2, 2, 1, 1, 4, 1])
+        ],
+    ),
+    # Limit 60. At 1.0 the leftover of 4 tokens behind 10 costs 4 + 4*12 = 52: the room of 8 takes
+    # request 1, which costs 4 + 8. By tokens there would be 2 left for request 2.
+    toy(
+        "leftover_is_charged_with_its_context",
+        scenario([(0.0, 14), (0.5, 4), (0.5, 3)], charge="cost", order="longest", pair_cost_s=1.0),
+        dispatched_at_s=[0.0, 1.0, 2.0],
+        first_token_at_s=[2.0, 2.0, 3.0],
+        passes=[
+            (0, 0, 0.0, 1.0, 10, [10]),
+            (0, 1, 1.0, 2.0, 10, [8]),
+            (0, 2, 2.0, 3.0, 10, [3]),
+        ],
+    ),
     # Charges: 8 costs 8 + 32 = 40, 5 costs 5 + 12.5 = 17.5. Rooms (60, 60), (20, 60), (20, 42.5),
     # (20, 25), (20, 7.5): all three fives to rank 1 (by tokens the last would go to rank 0).
     toy(
