@@ -70,8 +70,10 @@ def paired_table(paired: pd.DataFrame) -> Table:
     for (reference, name), group in paired.groupby(["reference", "scheduler"], sort=False):
         found = group.set_index("metric")
         rows.append((str(name), str(reference), *(_difference(found.loc[m]) for m in metrics)))
-    title = "TTFT against another scheduler (%, paired by seed, 95 % interval; negative is faster)"
-    return number_table(title, ("scheduler", "against", "mean", "p99"), rows)
+    title = "TTFT against another (%, paired by seed, 95 % interval; negative is faster)"
+    table = number_table(title, ("scheduler", "against", "mean", "p99"), rows)
+    table.columns[1].justify = "left"
+    return table
 
 
 def lengths_table(by_length: pd.DataFrame) -> Table:

@@ -28,7 +28,7 @@ class SchedulerFigures:
         name: Name of the scheduler.
         ttft_mean_s: Mean over seeds of the mean TTFT, seconds.
         ttft_interval_s: Lower and upper end of its 95 % interval, seconds.
-        ttft_s: TTFT of the finished requests of all seeds, seconds.
+        ttft_s: TTFT of the measured requests of one seed, seconds.
         by_length_s: Prompt-length bucket to mean TTFT, seconds.
     """
 
@@ -103,7 +103,7 @@ def _draw_distribution(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> No
     axes.set_ylim(0, 1)
     axes.set_xlabel("TTFT (ms)")
     axes.set_ylabel("share of requests at or below")
-    axes.set_title("cumulative distribution, all seeds")
+    axes.set_title("cumulative distribution, one seed")
     axes.legend(loc="lower right")
 
 

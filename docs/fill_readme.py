@@ -1,0 +1,68 @@
+"""Write into a Markdown file what its commands print: `python docs/fill_readme.py README.md`.
+
+A block is `<!-- table: COMMAND -->`, anything, `<!-- end -->`; what stands between is replaced by
+the output of COMMAND. `--check` writes nothing and fails if a block is not up to date.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = re.compile(r"(<!-- table: (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A command and the output that stands in the file."""
+
+    command: str
+    body: str
+
+
+def blocks(text: str) -> list[Block]:
+    """Return the blocks of a text; raise ValueError if one is not closed."""
+    found = [Block(m["command"], m["body"]) for m in _BLOCK.finditer(text)]
+    if len(found) != text.count("<!-- table: "):
+        raise ValueError("a block `<!-- table: … -->` has no `<!-- end -->`")
+    return found
+
+
+def filled(text: str) -> str:
+    """Return the text with every block replaced by the output of its command."""
+    blocks(text)
+    return _BLOCK.sub(lambda m: f"{m[1]}```text\n{_output(m['command'])}\n```\n{m[4]}", text)
+
+
+def _output(command: str) -> str:
+    words = shlex.split(command)
+    if words[0] != "sbs-gym":
+        raise ValueError(f"{command!r}: expected a command `sbs-gym …`")
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "CI": "1"}
+    run = [sys.executable, "-m", "sbs_gym.cli", *words[1:]]
+    done = subprocess.run(run, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def main(arguments: list[str]) -> int:
+    """Fill or check the named files."""
+    check = "--check" in arguments
+    stale = 0
+    for name in (word for word in arguments if word != "--check"):
+        path = Path(name)
+        text = path.read_text(encoding="utf-8")
+        new = filled(text)
+        stale += new != text
+        if not check:
+            path.write_text(new, encoding="utf-8")
+        print(f"{name}: {'up to date' if new == text else 'stale' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,182 @@
+"""The command line: help, mistakes in one line, tables, files, and no work before checks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sbs_gym import __version__
+from sbs_gym.cli import COMMANDS, main
+from sbs_gym.config.groups import group_names
+from sbs_gym.config.workload import TRACE_FORMATS
+
+SMALL = ["timing=linear", "cluster=toy", "cluster.chunk_tokens=1000", "num_requests=400"]
+
+
+def told(capsys, *words):
+    """The exit code, stdout and stderr of a command."""
+    code = main(list(words))
+    found = capsys.readouterr()
+    return code, found.out, found.err
+
+
+def test_help_names_every_command(capsys):
+    code, out, _ = told(capsys, "--help")
+    assert code == 0
+    for name in COMMANDS:
+        assert f"  {name} " in out
+
+
+def test_no_command_is_a_mistake_that_shows_the_commands(capsys):
+    code, out, _ = told(capsys)
+    assert code == 2
+    assert "simulate" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_examples(capsys, command):
+    code, out, _ = told(capsys, command, "--help")
+    assert code == 0
+    assert out.count(f"sbs-gym {command}") >= 2
+
+
+def test_version(capsys):
+    assert told(capsys, "--version")[1].strip() == f"sbs-gym {__version__}"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["simulat"], "Did you mean 'simulate'"),
+        (["simulate", "scheduler=sbss"], "Did you mean 'sbs'"),
+        (["simulate", "load=0"], "out of range"),
+        (["simulate", "loda=0.5"], "Did you mean 'load'"),
+        (["simulate", "workload=trace", "workload.path=/no/such file.csv"], "/no/such file.csv"),
+        (["compare", "schedulers=[sbs]"], "at least two"),
+        (["compare", "schedulers=[sbs,sbs]"], "twice"),
+        (["compare", "schedulers=[sbs,rr]"], "Known: "),
+        (["compare", "scheduler=sbs"], "schedulers=[a,b]"),
+        (["compare", "seeds=many"], "whole number"),
+        (["compare", "seeds=0"], "out of range"),
+        (["compare", "reference=lpt"], "reference='lpt'"),
+        (["compare", "seedz=3"], "Did you mean 'seeds'"),
+        (["list", "schedulrs"], "Did you mean 'schedulers'"),
+        (["traces"], "describe PATH"),
+        (["traces", "describe"], "PATH"),
+        (["traces", "describe", "/no/such.csv"], "/no/such.csv"),
+        (["traces", "describe", "x.csv", "seed=1"], "workload.key=value"),
+        (["timing"], "fit"),
+        (["timing", "fit", "kernels=/no/such.csv"], "systems=CSV is missing"),
+        (["timing", "validate", "seed=1"], "timing.key=value"),
+        (["timing", "validate", "path=/no/such.csv"], "not there"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, words, message):
+    code, out, err = told(capsys, *words)
+    assert code == 2
+    assert message in err
+    assert err.startswith("sbs-gym: ")
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_list_names_every_preset_and_format(capsys):
+    code, out, _ = told(capsys, "list")
+    assert code == 0
+    for group in ("scheduler", "workload", "arrivals", "cluster", "timing"):
+        for name in group_names(group):
+            assert name in out
+    for name in TRACE_FORMATS:
+        assert name in out
+
+
+def test_list_shows_what_a_scheduler_is_made_of(capsys):
+    out = told(capsys, "list", "schedulers")[1]
+    assert "least_tokens     immediate / least_tokens / arrival / least_tokens / full" in out
+
+
+def test_simulate_prints_its_tables(capsys):
+    code, out, err = told(capsys, "simulate", *SMALL, "load=0.6")
+    assert code == 0, err
+    for word in ("load 0.60", "capacity", "overloaded: no", "TTFT", "bubble", "prompt tokens"):
+        assert word in out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+
+
+def test_simulate_writes_its_files_and_refuses_another_run_there(capsys, tmp_path):
+    where = f"output_dir={tmp_path / 'my run'}"
+    assert told(capsys, "simulate", *SMALL, where)[0] == 0
+    names = {path.name for path in (tmp_path / "my run").iterdir()}
+    assert {"summary.json", "requests.parquet", "passes.parquet"} <= names
+    assert told(capsys, "simulate", *SMALL, where)[0] == 0
+    code, _, err = told(capsys, "simulate", *SMALL, where, "seed=1")
+    assert code == 2
+    assert "another configuration" in err
+    assert "seed" in err
+
+
+def test_compare_prints_pairs_and_writes_a_figure(capsys, tmp_path):
+    words = ["compare", "schedulers=[round_robin,sbs]", *SMALL, "seeds=3", "load=0.6"]
+    code, out, err = told(capsys, *words, f"output_dir={tmp_path}")
+    assert code == 0, err
+    for word in ("round_robin", "load 0.60", "seeds 0 to 2", "against", "prompt tokens"):
+        assert word in out
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"comparison.json", "runs.parquet", "comparison.png", "comparison.svg"} <= names
+    assert json.loads((tmp_path / "comparison.json").read_text())["num_seeds"] == 3
+
+
+def test_compare_gives_the_same_text_twice(capsys):
+    words = ["compare", "schedulers=round_robin,sbs", *SMALL, "seeds=2"]
+    assert told(capsys, *words)[1] == told(capsys, *words)[1]
+
+
+def test_an_interrupted_comparison_tells_what_was_kept(capsys, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sbs_gym.commands.compare.compare", stop)
+    code, _, err = told(capsys, "compare", *SMALL, f"output_dir={tmp_path}")
+    assert code == 130
+    assert str(tmp_path) in err
+    assert "goes on from there" in err
+    assert told(capsys, "compare", *SMALL)[2].count("nothing was kept") == 1
+
+
+def test_traces_describe_prints_the_rows(capsys, tmp_path):
+    path = tmp_path / "my trace.csv"
+    rows = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    rows += [f"2023-11-16 18:15:{second:02d}.0000000,{100 + second},5" for second in range(50)]
+    path.write_text("\n".join(rows))
+    code, out, err = told(capsys, "traces", "describe", str(path))
+    assert code == 0, err
+    assert "azure" in out
+    assert "50" in out
+
+
+def test_timing_validate_writes_points(capsys, tmp_path):
+    code, out, err = told(capsys, "timing", "validate", f"output={tmp_path / 'points.json'}")
+    assert code == 0, err
+    assert "not predicted" in out
+    points = json.loads((tmp_path / "points.json").read_text())["points"]
+    assert any(point["predicted"] is not None for point in points)
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+    command = f"{sys.executable} -m sbs_gym.cli list | head -1"
+    found = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert found.stderr == ""
+
+
+def test_logs_get_plain_lines_and_no_control_characters(tmp_path):
+    command = [sys.executable, "-m", "sbs_gym.cli", "compare", "schedulers=[lpt,sbs]", "seeds=1"]
+    found = subprocess.run(
+        [*command, *SMALL], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "comparing: 2 of 2" in found.stderr
+    assert "\x1b" not in found.stdout + found.stderr
