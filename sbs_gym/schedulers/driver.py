@@ -15,6 +15,7 @@ from sbs_gym.schedulers.release import run_round
 from sbs_gym.schedulers.rules import encode_rules
 from sbs_gym.sim.loop import advance, room_for_releases
 from sbs_gym.sim.records import RunRecords
+from sbs_gym.sim.rows import as_rows
 from sbs_gym.sim.state import Order, Phase, Status
 from sbs_gym.sim.world import build_world, collect_records, grow_events, grow_passes, grow_signals
 from sbs_gym.timing.model import TimingModel
@@ -32,8 +33,9 @@ _ENDLESS = np.iinfo(np.int64).max
 
 
 @compiled
-def play(w, rules):  # type: ignore[no-untyped-def]
+def play(world, rules):  # type: ignore[no-untyped-def]
     """Advance the world, asking the rules at every round, until it is over or an array is full."""
+    w = as_rows(world)
     while True:
         status = advance(w)
         if status != _ROUND_DUE:
@@ -88,7 +90,7 @@ def run(
         cluster,
         timing,
         seed=seed,
-        order=Order[scheduler.order.upper()],
+        order=Order["ARRIVAL" if scheduler.release == "immediate" else scheduler.order.upper()],
         gated=scheduler.gated,
         cost_budget=scheduler.budget_unit == "cost",
         n_limit=scheduler.n_limit,

@@ -49,10 +49,11 @@ def _run_gated_round(w, rules):  # type: ignore[no-untyped-def]
         w.views[i].barred = 0
     while w.buffer.num > 0 or w.setup.start_rule == _ON_RELEASE:
         i = next_ready(w, -1)
-        while i >= 0 and not (_qualifies(w, rules, i, interval) and _release_to(w, rules, i)):
+        while i >= 0 and not _qualifies(w, rules, i, interval):
             i = next_ready(w, i)
         if i < 0:
             break
+        _release_to(w, rules, i)  # or bars it, which may change the ready order
     for i in range(w.setup.num_prefill):
         if w.views[i].to_begin:
             begin_pass(w, i)
@@ -79,7 +80,7 @@ def _qualifies(w, rules, i, interval):  # type: ignore[no-untyped-def]
 
 @compiled
 def _release_to(w, rules, i):  # type: ignore[no-untyped-def]
-    """Release to instance `i`; return whether anything went out."""
+    """Release to instance `i`, or bar it for this round if no rank of it has room."""
     leftovers_alone = w.setup.start_rule == _ON_RELEASE and w.views[i].leftover_tokens > 0
     budget = choose_budget(w, rules, i)
     first = w.clock.num_dispatched
@@ -89,12 +90,11 @@ def _release_to(w, rules, i):  # type: ignore[no-untyped-def]
         w.views[i].barred = 1
         if not w.views[i].running:
             begin_pass(w, i)
-        return False
+        return
     delivered_at_s = send_release(w, i, first, budget)
     note_release(w, i, delivered_at_s, budget)
     if rules.limit_action == _REJECT:
         reject_past_limit(w)
-    return True
 
 
 @compiled
