@@ -1,9 +1,9 @@
 """Statistics of a request table, under the names of the trace collection's `trace_stats.csv`.
 
 Conventions: the mean rate is (requests - 1) / span; gap CVs and standard deviations divide by n;
-dispersion is variance / mean of counts in full windows, dividing by n - 1, NaN below ten windows, an
-arrival on the last edge included (as numpy.histogram does); peaks and troughs are full windows over
-their mean; quantiles interpolate linearly; the Pearson correlation is of logarithms where both
+dispersion is variance / mean of counts in full windows, dividing by n - 1, NaN below ten windows;
+an arrival on the last edge included (as numpy.histogram does); peaks and troughs are full windows
+over their mean; quantiles interpolate linearly; the Pearson correlation is of logarithms where both
 lengths are positive.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from sbs_gym.types import FloatArray, IntArray, RequestTable
-from sbs_gym.workload.trace.prefix_cache import hit_ratio, number_blocks
+from sbs_gym.workload.trace.prefix_cache import hit_ratio, most_shared, number_blocks
 from sbs_gym.workload.trace.report import TraceReport
 
 _FEWEST_WINDOWS = 10
@@ -142,18 +142,12 @@ def _blocks(table: RequestTable) -> Statistics:
         "mean_blocks_per_req": float(lengths.mean()),
         "hit_ratio_inf": hit_ratio(table, numbers, num_blocks, None),
         "blocks_seen_once_share": float((uses == 1).mean()),
-        "hottest_block_req_share": float(_requests_per_block(numbers, lengths).max() / len(table)),
+        "hottest_block_req_share": most_shared(numbers, blocks.offsets, num_blocks) / len(table),
         "distinct_first_blocks": len(np.unique(firsts)),
     }
     for label, tokens in _CACHES.items():
         values[f"hit_ratio_lru_{label}_tok"] = hit_ratio(table, numbers, num_blocks, tokens)
     return values
-
-
-def _requests_per_block(numbers: IntArray, lengths: IntArray) -> IntArray:
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    pairs = np.unique(np.stack([numbers, rows]), axis=1)
-    return np.bincount(pairs[0])
 
 
 _BLOCK_KEYS = (

@@ -37,6 +37,23 @@ def hit_ratio(
     return float(hits / inputs.sum())
 
 
+def most_shared(numbers: IntArray, offsets: IntArray, num_blocks: int) -> int:
+    """Return in how many requests the block occurs that occurs in most."""
+    return int(_requests_per_block(numbers, offsets, num_blocks).max())
+
+
+@compiled
+def _requests_per_block(numbers, offsets, num_blocks):  # type: ignore[no-untyped-def]
+    requests = np.zeros(num_blocks, dtype=np.int64)
+    last_row = np.full(num_blocks, -1, dtype=np.int64)
+    for row in range(len(offsets) - 1):
+        for k in range(offsets[row], offsets[row + 1]):
+            if last_row[numbers[k]] != row:
+                requests[numbers[k]] += 1
+                last_row[numbers[k]] = row
+    return requests
+
+
 @compiled
 def _hit_tokens(numbers, offsets, inputs, block_tokens, num_blocks, capacity):  # type: ignore[no-untyped-def]
     # A doubly linked list over block numbers; entry num_blocks is its head (newer: most recent).

@@ -7,6 +7,7 @@ import datetime
 import math
 import re
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 from sbs_gym.config.lengths import MOST_TOKENS
@@ -121,7 +122,7 @@ class RawColumns:
             raise BadRow("not_a_number", f"found {shown(value)}", field=source, expected="whole")
         return amount / divisor
 
-    def _hashes(self, record: Record) -> list[int]:
+    def _hashes(self, record: Record) -> Sequence[int]:
         field = self.known.columns["block_hashes"]
         hashes = block_hashes(record.get(field), field)
         if self._block_tokens_field is not None and hashes:
@@ -191,7 +192,7 @@ def _zone_s(zone: str | None) -> int:
     return -seconds if digits[0] == "-" else seconds
 
 
-def block_hashes(value: object, field: str) -> list[int]:
+def block_hashes(value: object, field: str) -> Sequence[int]:
     """Return block hashes as unsigned 64-bit integers: from integers, decimal strings or text."""
     if value in _MISSING:
         return []
@@ -199,9 +200,10 @@ def block_hashes(value: object, field: str) -> list[int]:
         value = re.findall(r"-?\d+", value)
     if not isinstance(value, list):
         raise _bad_hash(value, field)
-    if all(type(item) is int and 0 <= item < _UINT64 for item in value):
-        return value
-    return [_block_hash(item, field) for item in value]
+    try:
+        return array("Q", value)  # all are unsigned 64-bit integers already
+    except (TypeError, OverflowError):
+        return [_block_hash(item, field) for item in value]
 
 
 def _block_hash(item: object, field: str) -> int:
