@@ -129,7 +129,7 @@ def _correlation(a: FloatArray, b: FloatArray) -> float:
 
 def _blocks(table: RequestTable) -> Statistics:
     blocks = table.blocks
-    if blocks is None:
+    if blocks is None or not len(blocks.hashes):
         return dict.fromkeys(_BLOCK_KEYS, math.nan)
     numbers, num_blocks = number_blocks(blocks)
     uses = np.bincount(numbers, minlength=num_blocks)

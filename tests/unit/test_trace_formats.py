@@ -1,0 +1,278 @@
+"""Every trace format: recognised by content, read into the same columns."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from sbs_gym.config.workload import TRACE_FORMATS, WorkloadConfig
+from sbs_gym.types import RequestTable
+from sbs_gym.workload import TraceReport, load_trace
+from sbs_gym.workload.trace.formats import FORMATS
+
+DYNAMO = {
+    "event": {
+        "schema": "dynamo.request.trace.v1",
+        "event_type": "request_end",
+        "agent_context": {"session_id": "a"},
+        "request": {
+            "request_received_ms": 1779163048815,
+            "input_tokens": 20,
+            "output_tokens": 3,
+            "cached_tokens": 16,
+            "ttft_ms": 250.0,
+            "replay": {
+                "trace_block_size": 16,
+                "input_sequence_hashes": [18446744073709551615, 9223372036854775809],
+            },
+        },
+    }
+}
+AGENTIC = {
+    "id": "s1",
+    "block_size": 64,
+    "requests": [
+        {"t": 0.0, "type": "n", "in": 130, "out": 5, "hash_ids": [1, 2], "think_time": 0.0},
+        {
+            "t": 10.0,
+            "type": "subagent",
+            "agent_id": "x",
+            "requests": [{"t": 2.5, "type": "n", "in": 70, "out": 6, "hash_ids": [1]}],
+        },
+        {"t": 30.0, "type": "n", "in": 140, "out": 7, "hash_ids": [1, 2], "think_time": 4.0},
+    ],
+}
+
+
+def lines(*records: object) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+EXAMPLES = {
+    "mooncake": lines(
+        {"timestamp": 1000, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]},
+        {"timestamp": 1500, "input_length": 100, "output_length": 7, "hash_ids": [0]},
+    ),
+    "bailian": lines(
+        {"chat_id": 4, "parent_chat_id": -1, "timestamp": 3.5, "input_length": 600}
+        | {"output_length": 5, "turn": 1, "type": "text", "hash_ids": [9]},
+        {"chat_id": 5, "parent_chat_id": 4, "timestamp": 4.0, "input_length": 100}
+        | {"output_length": 7, "turn": 2, "type": "text", "hash_ids": [9]},
+    ),
+    "rtp_llm": lines(
+        {"ts": 0, "il": 600, "ol": 5, "bh": ["9223372036854775809"], "ttfb": 385.8, "priority": 70},
+        {"ts": 500, "il": 100, "ol": 7, "bh": [], "ttfb": 100, "priority": 30},
+    ),
+    "azure": "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
+    "2023-11-16 18:15:46.6805900,600,5\r\n2023-11-16 18:15:47.1805900,100,7",
+    "burstgpt": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    "5,GPT-4,600,5,605,Conversation log\n5.5,GPT-4,100,7,107,API log\n",
+    "vidur": "arrived_at,num_prefill_tokens,num_decode_tokens\n0.25,600,5\n0.75,100,7\n",
+    "splitwise": "request_id,arrival_timestamp,prompt_size,token_size\n0,1.0,600,5\n1,1.5,100,7\n",
+    "llmservingsim": lines(
+        {"input_toks": 600, "output_toks": 5, "arrival_time_ns": 1700000000000000000},
+        {"input_toks": 100, "output_toks": 7, "arrival_time_ns": 1700000000500000000},
+    ),
+    "generic": "arrived_at_s;input_tokens;output_tokens\n# a comment\n1.0;600;5\n\n1.5;100;7\n",
+}
+
+
+def load(path: Path, content: str | bytes, **options: object) -> tuple[RequestTable, TraceReport]:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return load_trace(WorkloadConfig(kind="trace", path=str(path), **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("named", [True, False])
+def test_flat_format_is_read_whether_named_or_recognised(
+    tmp_path: Path, name: str, named: bool
+) -> None:
+    table, report = load(tmp_path / "t", EXAMPLES[name], format=name if named else "auto")
+    assert report.format == name
+    assert table.arrived_at_s.tolist() == [0.0, 0.5]
+    assert table.input_tokens.tolist() == [600, 100]
+    assert table.output_tokens.tolist() == [5, 7]
+    assert (report.rows_read, report.rows_kept, report.dropped) == (2, 2, {})
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_compressed_file_is_recognised_by_content(tmp_path: Path, pack: object) -> None:
+    table, _ = load(tmp_path / "t.jsonl", pack(EXAMPLES["mooncake"].encode()))  # type: ignore[operator]
+    assert len(table) == 2
+
+
+def test_registry_has_the_formats_that_the_configuration_names() -> None:
+    assert {known.name for known in FORMATS} | {"auto", "generic"} == set(TRACE_FORMATS)
+
+
+def test_hashes_above_two_to_the_63_survive(tmp_path: Path) -> None:
+    table, _ = load(tmp_path / "t", EXAMPLES["rtp_llm"])
+    assert table.blocks is not None
+    assert table.blocks.hashes.dtype == np.uint64
+    assert table.blocks.hashes.tolist() == [9223372036854775809]
+    assert table.blocks.offsets.tolist() == [0, 1, 1]
+    assert table.blocks.block_tokens == 1024
+
+
+def test_measured_times_come_in_seconds_and_priorities_as_numbers(tmp_path: Path) -> None:
+    table, _ = load(tmp_path / "t", EXAMPLES["rtp_llm"])
+    assert table.measured_ttft_s is not None
+    assert table.measured_ttft_s.tolist() == pytest.approx([0.3858, 0.1])
+    assert table.priority is not None
+    assert table.priority.tolist() == [70, 30]
+    assert table.measured_e2e_s is None
+
+
+def test_chat_points_to_the_row_of_its_parent(tmp_path: Path) -> None:
+    table, _ = load(tmp_path / "t", EXAMPLES["bailian"])
+    assert table.parent_id is not None
+    assert table.parent_id.tolist() == [-1, 0]
+    assert table.session_id is not None
+    assert table.session_id.tolist() == [0, 0]
+    assert table.turn is not None
+    assert table.turn.tolist() == [1, 2]
+
+
+def test_dynamo_tells_requests_from_other_events(tmp_path: Path) -> None:
+    tool = {"event": {"schema": "dynamo.request.trace.v1", "event_type": "tool_start"}}
+    table, report = load(tmp_path / "t", lines(tool, DYNAMO))
+    assert report.format == "dynamo"
+    assert report.rows_read == report.rows_kept == 1
+    assert any("1 events" in note for note in report.notes)
+    assert table.blocks is not None
+    assert table.blocks.hashes.tolist() == [18446744073709551615, 9223372036854775809]
+    assert table.blocks.block_tokens == 16
+    assert table.cached_tokens is not None
+    assert table.cached_tokens.tolist() == [16]
+
+
+def test_session_file_is_flattened_with_its_subagents(tmp_path: Path) -> None:
+    table, report = load(tmp_path / "t", lines(AGENTIC))
+    assert not report.has_arrivals
+    assert table.arrived_at_s.tolist() == [0.0, 12.5, 30.0]
+    assert table.input_tokens.tolist() == [130, 70, 140]
+    assert table.session_id is not None
+    assert table.session_id.tolist() == [0, 1, 0]
+    assert table.parent_id is not None
+    assert table.parent_id.tolist() == [-1, -1, 0]
+    assert table.delay_s is not None
+    assert table.delay_s[2] == 4.0
+
+
+def test_pretty_printed_session_document_is_read_too(tmp_path: Path) -> None:
+    table, report = load(tmp_path / "t", json.dumps(AGENTIC, indent=1))
+    assert report.format == "agentic"
+    assert len(table) == 3
+
+
+def test_local_block_ids_are_equal_within_a_session_only(tmp_path: Path) -> None:
+    table, _ = load(tmp_path / "t", lines(AGENTIC, {**AGENTIC, "id": "s2"}))
+    assert table.blocks is not None
+    hashes = [
+        set(table.blocks.hashes[start:stop].tolist())
+        for start, stop in zip(table.blocks.offsets[:-1], table.blocks.offsets[1:], strict=True)
+    ]
+    # Order of arrival: both sessions at 0, their subagents at 12.5, their last turns at 30.
+    assert hashes[0] == hashes[4]
+    assert hashes[2] < hashes[0]
+    assert not hashes[0] & hashes[1]
+
+
+def test_sessions_can_be_started_at_a_rate(tmp_path: Path) -> None:
+    records = [{**AGENTIC, "id": f"s{i}"} for i in range(5)]
+    table, report = load(tmp_path / "t", lines(*records), session_rate_per_s=0.001)
+    assert report.has_arrivals
+    assert table.session_id is not None
+    first = np.unique(table.session_id, return_index=True)[1]
+    assert len(np.unique(table.arrived_at_s[first])) == len(first)
+
+
+def test_sub_requests_follow_after_their_tool(tmp_path: Path) -> None:
+    record = {
+        "session_id": "a",
+        "arrival_time_ns": 0,
+        "sub_requests": [
+            {"input_toks": 10, "output_toks": 1, "tool_duration_ns": 2_000_000_000},
+            {"input_toks": 20, "output_toks": 1},
+        ],
+    }
+    table, _ = load(tmp_path / "t", lines(record))
+    assert table.arrived_at_s.tolist() == [0.0, 2.0]
+    assert table.delay_s is not None
+    assert table.delay_s[1] == 2.0
+
+
+def test_turn_without_a_stamp_is_dated_by_its_delay(tmp_path: Path) -> None:
+    first = {"timestamp": 1000, "input_length": 5, "output_length": 1, "session_id": "a"}
+    later = {"delay": 250, "input_length": 6, "output_length": 1, "session_id": "a"}
+    table, report = load(tmp_path / "t", lines(first, later))
+    assert table.arrived_at_s.tolist() == [0.0, 0.25]
+    assert any("delay" in note for note in report.notes)
+
+
+def test_lengths_without_arrival_times_say_so(tmp_path: Path) -> None:
+    table, report = load(tmp_path / "t", "num_prefill_tokens,num_decode_tokens\n9,2\n8,1\n")
+    assert not report.has_arrivals
+    assert table.arrived_at_s.tolist() == [0.0, 0.0]
+    assert any("no arrival times" in note for note in report.notes)
+
+
+def test_columns_named_in_a_comment_are_read(tmp_path: Path) -> None:
+    content = "# text\n# columns: relative_timestamp_ms\\tinput_tokens\n500\t7\n0\t8\n"
+    table, report = load(tmp_path / "t", content)
+    assert table.arrived_at_s.tolist() == [0.0, 0.5]
+    assert table.input_tokens.tolist() == [8, 7]
+    assert table.output_tokens.tolist() == [1, 1]
+    assert not report.has_outputs
+
+
+def test_column_map_and_time_unit_are_the_users(tmp_path: Path) -> None:
+    table, _ = load(
+        tmp_path / "t",
+        "when,who,p,a\n1000000,x,5,1\n3500000,y,6,2\n",
+        columns=(
+            ("arrived_at", "when"),
+            ("input_tokens", "p"),
+            ("output_tokens", "a"),
+            ("session_id", "who"),
+        ),
+        time_unit="us",
+    )
+    assert table.arrived_at_s.tolist() == [0.0, 2.5]
+    assert table.session_id is not None
+    assert table.session_id.tolist() == [0, 1]
+
+
+def test_date_times_with_zones_are_compared_in_utc(tmp_path: Path) -> None:
+    content = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    content += "2024-05-10 00:00:00.5+02:00,1,1\n2024-05-09T22:00:01Z,2,1\n"
+    table, _ = load(tmp_path / "t", content)
+    assert table.arrived_at_s.tolist() == [0.0, 0.5]
+
+
+def test_parquet_with_unsigned_hashes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    columns = {
+        "arrived_at_s": [0.0, 0.5],
+        "input_tokens": [600, 100],
+        "output_tokens": [5, 7],
+        "block_hashes": pyarrow.array([[2**64 - 1], []], pyarrow.list_(pyarrow.uint64())),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    table, report = load_trace(WorkloadConfig(kind="trace", path=str(path), block_tokens=512))
+    assert report.format == "generic"
+    assert table.input_tokens.tolist() == [600, 100]
+    assert table.blocks is not None
+    assert table.blocks.hashes.tolist() == [2**64 - 1]
+
+
+def test_name_of_a_table_is_the_stem_of_its_file(tmp_path: Path) -> None:
+    table, _ = load(tmp_path / "morning.csv.gz", EXAMPLES["vidur"])
+    assert table.name == "morning"
