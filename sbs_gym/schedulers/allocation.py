@@ -10,7 +10,7 @@ from sbs_gym.schedulers.rules import Allocation, LimitAction, PolicyPurpose
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer, past_limit, take_from_buffer
 from sbs_gym.sim.prefill import chunk_cost, fresh_cost
 from sbs_gym.sim.state import Life
-from sbs_gym.sim.view import note_dispatch, skip_tokens
+from sbs_gym.sim.view import begin_release, note_dispatch, skip_tokens
 
 _PBAA, _LPT = int(Allocation.PBAA), int(Allocation.LPT)
 _LEAST_TOKENS, _LEAST_REQUESTS = int(Allocation.LEAST_TOKENS), int(Allocation.LEAST_REQUESTS)
@@ -27,13 +27,13 @@ def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
     placed = 0
     while placed < most and w.buffer.num > 0:
         num_eligible = _count_eligible(w)
-        r = first_in_buffer(w)
-        if rules.limit_action == _FORCE and past_limit(w, r):
-            d = roomiest(w)
-        elif num_eligible == 0:
+        forced = rules.limit_action == _FORCE and past_limit(w, oldest_in_buffer(w))
+        if num_eligible == 0 and not forced:
             break
-        else:
-            d = choose_rank(w, rules, i, r, num_eligible)
+        if placed == 0:
+            begin_release(w, i)
+        r = first_in_buffer(w)  # asked only for a release: it closes the youngest age
+        d = roomiest(w) if forced else choose_rank(w, rules, i, r, num_eligible)
         place(w, rules, i, r, d)
         placed += 1
     return placed

@@ -84,13 +84,14 @@ def _release_to(w, rules, i):  # type: ignore[no-untyped-def]
     leftovers_alone = w.setup.start_rule == _ON_RELEASE and w.views[i].leftover_tokens > 0
     budget = choose_budget(w, rules, i)
     first = w.clock.num_dispatched
-    begin_release(w, i)
     placed = allocate(w, rules, i, budget, w.buffer.num)
     if placed == 0 and not leftovers_alone:
         w.views[i].barred = 1
         if not w.views[i].running:
             begin_pass(w, i)
         return
+    if placed == 0:
+        begin_release(w, i)
     delivered_at_s = send_release(w, i, first, budget)
     note_release(w, i, delivered_at_s, budget)
     if rules.limit_action == _REJECT:
@@ -125,7 +126,6 @@ def _run_ungated_round(w, rules):  # type: ignore[no-untyped-def]
         i = choose_instance(w, rules, first_in_buffer(w))
         budget = choose_budget(w, rules, i)
         first = w.clock.num_dispatched
-        begin_release(w, i)
         allocate(w, rules, i, budget, rules.size if batched else 1)
         delivered_at_s = send_release(w, i, first, budget)
         note_release(w, i, delivered_at_s, budget)

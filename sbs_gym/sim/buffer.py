@@ -17,6 +17,7 @@ _ARRIVAL, _SHORTEST = int(Order.ARRIVAL), int(Order.SHORTEST)
 _ID_BITS = 32
 _ID_MASK = (1 << _ID_BITS) - 1
 _LONGEST_FIRST = (1 << 31) - 1
+_FEW = 48  # up to here insertion beats a heap
 
 
 @compiled
@@ -114,8 +115,9 @@ def _bucket_number(w, position, fallback):  # type: ignore[no-untyped-def]
 
 @compiled
 def _sort(keys, start, end):  # type: ignore[no-untyped-def]
-    if end - start > 48:
-        keys[start:end].sort()
+    """Sort keys[start:end]; all keys differ, so any sorting gives the same result."""
+    if end - start > _FEW:
+        _heap_sort(keys, start, end - start)
         return
     for i in range(start + 1, end):
         key = keys[i]
@@ -124,6 +126,33 @@ def _sort(keys, start, end):  # type: ignore[no-untyped-def]
             keys[j] = keys[j - 1]
             j -= 1
         keys[j] = key
+
+
+@compiled
+def _heap_sort(keys, start, count):  # type: ignore[no-untyped-def]
+    for root in range(count // 2 - 1, -1, -1):
+        _sink(keys, start, root, count)
+    for last in range(count - 1, 0, -1):
+        keys[start], keys[start + last] = keys[start + last], keys[start]
+        _sink(keys, start, 0, last)
+
+
+@compiled
+def _sink(keys, start, root, count):  # type: ignore[no-untyped-def]
+    """Restore the largest-on-top heap of keys[start:start + count] below `root`."""
+    key = keys[start + root]
+    slot = root
+    while True:
+        child = 2 * slot + 1
+        if child >= count:
+            break
+        if child + 1 < count and keys[start + child + 1] > keys[start + child]:
+            child += 1
+        if keys[start + child] <= key:
+            break
+        keys[start + slot] = keys[start + child]
+        slot = child
+    keys[start + slot] = key
 
 
 @compiled

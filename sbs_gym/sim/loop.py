@@ -60,11 +60,11 @@ def _may_go_on(w):  # type: ignore[no-untyped-def]
         return _DONE
     if clock.instants_left <= 0:
         return _SLICE_OVER
-    if len(w.passes) - clock.num_passes < setup.num_prefill:
+    if clock.pass_capacity - clock.num_passes < setup.num_prefill:
         return _PASSES_FULL
-    if len(w.signals) - (clock.next_signal - clock.first_signal) < setup.num_prefill:
+    if clock.signal_capacity - (clock.next_signal - clock.first_signal) < setup.num_prefill:
         return _SIGNALS_FULL
-    if len(w.events) - clock.num_events < 3 * setup.num_prefill:
+    if clock.event_capacity - clock.num_events < 3 * setup.num_prefill:
         return _EVENTS_FULL
     return -1
 
@@ -130,4 +130,4 @@ def send_release(w, i, first, budget):  # type: ignore[no-untyped-def]
 @compiled
 def room_for_releases(w, count):  # type: ignore[no-untyped-def]
     """Return whether the event heap takes `count` more releases and what they lead to."""
-    return len(w.events) - w.clock.num_events >= count + 3 * w.setup.num_prefill
+    return w.clock.event_capacity - w.clock.num_events >= count + 3 * w.setup.num_prefill

@@ -232,8 +232,8 @@ def _record_pass(w, i, num_finished):  # type: ignore[no-untyped-def]
         cost_sum += cost
         cost_max = max(cost_max, cost)
         if setup.record_ranks:
-            w.pass_tokens[w.clock.num_passes, d] = rank.pass_tokens
-            w.pass_pairs[w.clock.num_passes, d] = rank.pass_pairs
+            w.pass_tokens[w.clock.num_passes * setup.dp + d] = rank.pass_tokens
+            w.pass_pairs[w.clock.num_passes * setup.dp + d] = rank.pass_pairs
     row.tokens = tokens
     row.pairs = pairs
     row.max_rank_tokens = most
@@ -251,7 +251,7 @@ def _send_signal(w, i):  # type: ignore[no-untyped-def]
     ):
         clock.num_signals_lost += 1
         return
-    slot = clock.next_signal % len(w.signals)
+    slot = clock.next_signal % clock.signal_capacity
     clock.next_signal += 1
     signal = w.signals[slot]
     signal.started_at_s = instance.started_at_s
@@ -260,6 +260,6 @@ def _send_signal(w, i):  # type: ignore[no-untyped-def]
     signal.tokens = 0
     for d in range(setup.dp):
         rank = w.ranks[i * setup.dp + d]
-        w.signal_tokens[slot, d] = rank.done_tokens
+        w.signal_tokens[slot * setup.dp + d] = rank.done_tokens
         signal.tokens += rank.pass_tokens
     push_event(w, clock.now_s + setup.signal_delay_s, _SIGNAL, i, slot, 0, 0)

@@ -126,6 +126,9 @@ CLOCK = _dtype(
     ("num_signals_lost", np.int64),
     ("num_watchdogs", np.int64),
     ("instants_left", np.int64),  # until SLICE_OVER
+    ("event_capacity", np.int64),
+    ("signal_capacity", np.int64),
+    ("pass_capacity", np.int64),
 )
 
 # The scheduler's buffer; see sim/buffer.py for the index over `keys`.
@@ -224,7 +227,7 @@ EVENT = _dtype(
     ("budget", np.int64),
 )
 
-# An EndForward under way; the cumulative tokens per rank stand in `signal_tokens`.
+# An EndForward under way; the cumulative tokens per rank stand in `signal_tokens`, dp per slot.
 SIGNAL = _dtype(
     ("started_at_s", np.float64),
     ("ended_at_s", np.float64),
@@ -246,11 +249,11 @@ class World(NamedTuple):
     rank_views: NDArray[Any]  # (num_prefill * dp,)
     events: NDArray[Any]  # binary heap, (capacity,)
     signals: NDArray[Any]  # ring, (capacity,)
-    signal_tokens: NDArray[np.int64]  # (capacity, dp)
+    signal_tokens: NDArray[np.int64]  # (capacity * dp,)
     keys: NDArray[np.int64]  # the buffer's index, (num_requests,)
     log: NDArray[np.int32]  # request ids in order of dispatch, (num_requests,)
     passes: NDArray[Any]  # PASS_RECORD, (capacity,)
-    pass_tokens: NDArray[np.int32]  # (capacity, dp), or (1, dp) if not recorded
+    pass_tokens: NDArray[np.int32]  # (capacity * dp,), or (dp,) if not recorded
     pass_pairs: NDArray[np.int64]  # likewise
     timing: Any  # record of timing.model.COEFFICIENTS
     table: NDArray[np.float64]  # of timing.model

@@ -80,7 +80,7 @@ def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
     """Take in the EndForward signal of instance `i` that stands in ring slot `slot`."""
     signal, view, clock = w.signals[slot], w.views[i], w.clock
     for d in range(w.setup.dp):
-        _acknowledge(w, i, i * w.setup.dp + d, w.signal_tokens[slot, d])
+        _acknowledge(w, i, i * w.setup.dp + d, w.signal_tokens[slot * w.setup.dp + d])
     if signal.tokens > 0:
         clock.pass_avg_s = ema(clock.pass_avg_s, signal.ended_at_s - signal.started_at_s)
     if w.setup.gated:

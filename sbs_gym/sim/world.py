@@ -39,6 +39,7 @@ def build_world(
 ) -> World:
     """Return the world at time 0, before the first arrival."""
     count, num, dp = len(table), cluster.num_prefill, cluster.prefill_dp
+    capacity = max(_FIRST_CAPACITY, 8 * num)
     first, end = measured if measured is not None else (0, count)
     setup = _one(
         state.SETUP,
@@ -70,6 +71,9 @@ def build_world(
         pass_avg_s=setup.full_pass_s,
         last_release_at_s=-math.inf,
         num_measured_left=end - first,
+        event_capacity=capacity,
+        signal_capacity=capacity,
+        pass_capacity=capacity,
     )
     world = World(
         setup=setup,
@@ -80,14 +84,14 @@ def build_world(
         ranks=_ranks(num * dp),
         views=_views(num, cluster.chunk_tokens),
         rank_views=_rank_views(num * dp),
-        events=np.zeros(max(_FIRST_CAPACITY, 8 * num), dtype=state.EVENT),
-        signals=np.zeros(max(_FIRST_CAPACITY, 4 * num), dtype=state.SIGNAL),
-        signal_tokens=np.zeros((max(_FIRST_CAPACITY, 4 * num), dp), dtype=np.int64),
+        events=np.zeros(capacity, dtype=state.EVENT),
+        signals=np.zeros(capacity, dtype=state.SIGNAL),
+        signal_tokens=np.zeros(capacity * dp, dtype=np.int64),
         keys=np.zeros(count, dtype=np.int64),
         log=np.zeros(count, dtype=np.int32),
-        passes=np.zeros(_FIRST_CAPACITY, dtype=(np.record, PASS_RECORD)),  # type: ignore[call-overload]
-        pass_tokens=np.zeros((_FIRST_CAPACITY if record_ranks else 1, dp), dtype=np.int32),
-        pass_pairs=np.zeros((_FIRST_CAPACITY if record_ranks else 1, dp), dtype=np.int64),
+        passes=np.zeros(capacity, dtype=(np.record, PASS_RECORD)),  # type: ignore[call-overload]
+        pass_tokens=np.zeros((capacity if record_ranks else 1) * dp, dtype=np.int32),
+        pass_pairs=np.zeros((capacity if record_ranks else 1) * dp, dtype=np.int64),
         timing=timing.coefficients[0],
         table=timing.table,
         scratch_tokens=np.zeros(dp, dtype=np.int64),
@@ -159,39 +163,45 @@ def _schedule_free_running(world: World) -> None:
 
 def grow_events(world: World) -> World:
     """Return the world with a larger event heap that takes a round of the whole buffer."""
-    wanted = max(_GROWTH * len(world.events), len(world.events) + int(world.buffer.num) + 64)
+    old = int(world.clock.event_capacity)
+    wanted = max(_GROWTH * old, old + int(world.buffer.num) + 64)
+    world.clock.event_capacity = wanted
     return world._replace(events=_longer(world.events, wanted))
 
 
 def grow_passes(world: World) -> World:
     """Return the world with room for more pass records."""
-    wanted = _GROWTH * len(world.passes)
+    wanted = _GROWTH * int(world.clock.pass_capacity)
+    world.clock.pass_capacity = wanted
     world = world._replace(passes=_longer(world.passes, wanted))
     if world.setup.record_ranks:
+        per_rank = wanted * int(world.setup.dp)
         world = world._replace(
-            pass_tokens=_longer(world.pass_tokens, wanted),
-            pass_pairs=_longer(world.pass_pairs, wanted),
+            pass_tokens=_longer(world.pass_tokens, per_rank),
+            pass_pairs=_longer(world.pass_pairs, per_rank),
         )
     return world
 
 
 def grow_signals(world: World) -> World:
     """Return the world with a larger ring of signals under way, unrolled from its start."""
-    old = len(world.signals)
+    old, dp = int(world.clock.signal_capacity), int(world.setup.dp)
+    new = _GROWTH * old
     first, after = int(world.clock.first_signal), int(world.clock.next_signal)
     slots = np.arange(first, after)
-    signals = _longer(world.signals, _GROWTH * old)
-    tokens = _longer(world.signal_tokens, _GROWTH * old)
-    signals[slots % len(signals)] = world.signals[slots % old]
-    tokens[slots % len(tokens)] = world.signal_tokens[slots % old]
+    signals = np.zeros(new, dtype=state.SIGNAL)
+    tokens = np.zeros((new, dp), dtype=np.int64)
+    signals[slots % new] = world.signals[slots % old]
+    tokens[slots % new] = world.signal_tokens.reshape(old, dp)[slots % old]
     for event in world.events[: world.clock.num_events]:
         if event.kind == int(Kind.SIGNAL):
-            event.first = (first + (int(event.first) - first) % old) % len(signals)
-    return world._replace(signals=signals, signal_tokens=tokens)
+            event.first = (first + (int(event.first) - first) % old) % new
+    world.clock.signal_capacity = new
+    return world._replace(signals=signals, signal_tokens=tokens.reshape(-1))
 
 
 def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
-    grown = np.zeros((length, *array.shape[1:]), dtype=array.dtype)
+    grown = np.zeros(length, dtype=array.dtype)
     grown[: len(array)] = array
     return grown
 
@@ -201,12 +211,12 @@ def collect_records(world: World) -> RunRecords:
     requests, clock = world.requests, world.clock
     requests["waited_releases"][np.isnan(requests["dispatched_at_s"])] = -1
     done = int(clock.num_passes)
-    recorded = bool(world.setup.record_ranks)
+    recorded, dp = bool(world.setup.record_ranks), int(world.setup.dp)
     return RunRecords(
         requests=requests[list(REQUEST_RECORD.names or ())],
         passes=np.asarray(world.passes[:done]),
-        rank_tokens=world.pass_tokens[:done] if recorded else None,
-        rank_pairs=world.pass_pairs[:done] if recorded else None,
+        rank_tokens=world.pass_tokens.reshape(-1, dp)[:done] if recorded else None,
+        rank_pairs=world.pass_pairs.reshape(-1, dp)[:done] if recorded else None,
         ended_at_s=float(clock.now_s),
         num_releases=int(clock.release_number),
         num_signals_lost=int(clock.num_signals_lost),
