@@ -46,11 +46,11 @@ TOP_LEVEL = {
 TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".cff", ".csv", ".json", ""}
 # Written in two parts, so that this file does not hold them.
 FORBIDDEN = (
-    "/wo" + "rk/",
+    "/" + "work/",
     "/tmp/" + "venv",
     "files.python" + "hosted",
     "pypi" + ".org",
-    "/ro" + "ot/",
+    "/" + "root/",
 )
 
 
@@ -151,6 +151,7 @@ def fill_readme():
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["fill_readme"] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 

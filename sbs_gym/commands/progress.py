@@ -10,6 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sbs_gym.jit import PURE_PYTHON, cache_directory
+
 _LINE_EVERY_S = 10.0
 
 
@@ -23,6 +25,7 @@ class ProgressReport:
 
     def __init__(self, what: str) -> None:
         self._what = what
+        _announce_compilation()
         self._bar = _bar() if interactive() else None
         self._last_line_s = time.monotonic()
         if self._bar is not None:
@@ -50,6 +53,12 @@ class ProgressReport:
         if done >= total or now_s - self._last_line_s >= _LINE_EVERY_S:
             self._last_line_s = now_s
             print(f"{self._what}: {done:.0f} of {total:.0f}", file=sys.stderr, flush=True)
+
+
+def _announce_compilation() -> None:
+    """Say why nothing moves at first: numba compiles once for every version of the code."""
+    if not PURE_PYTHON and not cache_directory().is_dir():
+        print("compiling the simulator, once for this version (under a minute)", file=sys.stderr)
 
 
 def _bar() -> Progress:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.report import tables
+from sbs_gym.report.style import known
 from sbs_gym.schema import load_settings
-from sbs_gym.workload.trace import describe, load_trace
+from sbs_gym.workload.trace.describe import describe
+from sbs_gym.workload.trace.load import load_trace
+from sbs_gym.workload.trace.report import TraceReport
 
 HELP = """
 sbs-gym traces describe PATH [workload.key=value ...]
@@ -35,4 +38,23 @@ def run(words: Sequence[str]) -> None:
             raise ConfigError(f"{word!r}: a description takes words workload.key=value only")
     settings = load_settings(["workload=trace", f"workload.path={path}", *options])
     table, report = load_trace(settings.run.workload)
-    tables.show(tables.fact_table(path, describe(table, report)))
+    facts = describe(table, report)
+    tables.show(
+        tables.fact_table("how it was read", _reading(report)),
+        tables.fact_table(
+            "what it holds", {k: v for k, v in facts.items() if known(v) and k != "file"}
+        ),
+    )
+
+
+def _reading(report: TraceReport) -> dict[str, object]:
+    found: dict[str, object] = {
+        "file": report.path,
+        "format": report.format,
+        "rows read": report.rows_read,
+        "rows kept": report.rows_kept,
+    }
+    found |= {f"dropped: {reason}": count for reason, count in report.dropped.items()}
+    found["arrival times"] = "as recorded" if report.has_arrivals else "none in the file"
+    found["answer lengths"] = "as recorded" if report.has_outputs else "none in the file"
+    return found | {f"note {k}": note for k, note in enumerate(report.notes, start=1)}

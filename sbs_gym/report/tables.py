@@ -111,7 +111,10 @@ def length_table(by_length: pd.DataFrame) -> Table:
 
 def fact_table(title: str, facts: Mapping[str, object]) -> Table:
     """Return a mapping as rows of name and value; nested mappings are named `outer.inner`."""
-    return text_table(title, ("", ""), [(name, _plain(value)) for name, value in _flat(facts)])
+    rows = [(name, _plain(value)) for name, value in _flat(facts)]
+    table = text_table(title, ("", ""), rows)
+    table.show_header = False
+    return table
 
 
 def _flat(facts: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:

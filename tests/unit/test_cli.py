@@ -62,7 +62,7 @@ def test_version(capsys):
         (["compare", "seeds=many"], "whole number"),
         (["compare", "seeds=0"], "out of range"),
         (["compare", "reference=lpt"], "reference='lpt'"),
-        (["compare", "seedz=3"], "Did you mean 'seeds'"),
+        (["compare", "jbos=2"], "Did you mean 'jobs'"),
         (["list", "schedulrs"], "Did you mean 'schedulers'"),
         (["traces"], "describe PATH"),
         (["traces", "describe"], "PATH"),
