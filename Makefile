@@ -3,7 +3,7 @@ VENV ?= .venv
 JOBS ?= 2
 TRACE ?=
 BIN := $(VENV)/bin
-PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,$(shell command -v $(name) 2>/dev/null)))
+PYTHON ?=
 SCHEDULERS := [round_robin,least_tokens,work_conserving,sbs,sbs_budget]
 PYTEST := $(BIN)/python -m pytest
 
@@ -13,13 +13,17 @@ PYTEST := $(BIN)/python -m pytest
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-# The virtual environment with the tested versions, made again when a dependency changes.
+# The virtual environment with the tested versions, made again when a dependency changes. It is made
+# by the first Python that starts and is new enough, or by PYTHON=….
 $(VENV)/.core: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "no Python found; sbs_gym needs Python >= 3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is too old; sbs_gym needs Python >= 3.11: make PYTHON=python3.12 …" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
-	  echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || { \
+	  for python in $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python); do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    echo "making $(VENV) with $$python and the versions of constraints.txt"; \
+	    $$python -m venv $(VENV) && exit 0; \
+	    echo "$$python cannot make it; on Debian: apt install python3-venv" >&2; exit 1; \
+	  done; \
+	  echo "sbs_gym needs Python >= 3.11; found none, name one: make PYTHON=…" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 

@@ -14,6 +14,7 @@ import yaml
 
 import sbs_gym
 from sbs_gym.capacity import timing_for
+from sbs_gym.commands.compare import OWN
 from sbs_gym.config.groups import conf_directory, group_names, read_group
 from sbs_gym.config.lengths import length_from_mapping
 from sbs_gym.schema import GROUPS, load_config
@@ -162,8 +163,7 @@ def test_every_table_of_the_readme_names_a_command_that_exists():
     for block in blocks:
         words = shlex.split(block.command)
         assert words[:2] in (["sbs-gym", "compare"], ["sbs-gym", "simulate"])
-        own = ("schedulers", "seeds", "jobs", "reference")
-        load_config([w for w in words[2:] if w.partition("=")[0] not in own])
+            load_config([w for w in words[2:] if w.partition("=")[0] not in OWN])
 
 
 @pytest.mark.slow

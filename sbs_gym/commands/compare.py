@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sbs_gym.commands.progress import ProgressReport
 from sbs_gym.commands.simulate import setting_line
-from sbs_gym.commands.words import scheduler_names, split_words, whole
+from sbs_gym.commands.words import items, scheduler_names, split_words, whole
 from sbs_gym.compare import Comparison, compare
-from sbs_gym.errors import ConfigError
+from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.report import comparison, plots, tables
 from sbs_gym.report.intervals import mean_interval
 from sbs_gym.schema import load_settings
@@ -17,7 +17,8 @@ from sbs_gym.simulate import measured_run
 
 DEFAULT_SCHEDULERS = "[round_robin,least_tokens,work_conserving,sbs,sbs_budget]"
 DEFAULT_SEEDS = "8"
-OWN = ("schedulers", "seeds", "jobs", "reference")
+OWN = ("schedulers", "seeds", "jobs", "reference", "show")
+TABLES = ("ttft", "engines", "pairs", "lengths")
 HELP = f"""
 sbs-gym compare [schedulers=[a,b,…]] [seeds=8] [jobs=1] [reference=sbs] [key=value ...]
 
@@ -30,6 +31,7 @@ length. The first tenth of every run is warm-up and is not measured, nor is its 
   seeds       runs per scheduler, at seed, seed + 1, …
   jobs        processes
   reference   whom to compare with first; every immediate scheduler is a reference too
+  show        tables to print; default [ttft,engines,pairs,lengths]
   output_dir  also write comparison.json, runs.parquet, by_length.parquet, comparison.png and .svg.
               Finished runs are kept there: the same command goes on where it was interrupted.
 
@@ -48,6 +50,9 @@ def run(words: Sequence[str]) -> None:
     names = scheduler_names(own.get("schedulers", DEFAULT_SCHEDULERS))
     seeds = whole("seeds", own.get("seeds", DEFAULT_SEEDS), 1, 10_000)
     jobs = whole("jobs", own.get("jobs", "1"), 1, 256)
+    shown = items(own.get("show", ",".join(TABLES)))
+    for table in shown:
+        require_choice("show", table, TABLES)
     settings = {name: load_settings([*rest, f"scheduler={name}"], also=OWN) for name in names}
     output_dir = settings[names[0]].output_dir
     try:
@@ -62,23 +67,26 @@ def run(words: Sequence[str]) -> None:
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(output_dir)) from None
-    show_comparison(found)
+    show_comparison(found, shown)
     if output_dir is not None:
         write(found, output_dir)
 
 
-def show_comparison(found: Comparison) -> None:
-    """Print the tables of a comparison."""
+def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
+    """Print the tables of a comparison, those named in `shown`."""
     first = {str(key): value for key, value in found.runs.iloc[0].items()}
     config = next(iter(found.configs.values()))
+    made = {
+        "ttft": comparison.ttft_table(found.runs),
+        "engines": comparison.engines_table(found.runs),
+        "pairs": comparison.paired_table(found.paired),
+        "lengths": comparison.lengths_table(found.by_length),
+    }
     tables.show(
         setting_line(config),
         f"{tables.rate_line(first)}; seeds {config.seed} to {config.seed + found.num_seeds - 1}",
         "",
-        comparison.ttft_table(found.runs),
-        comparison.engines_table(found.runs),
-        comparison.paired_table(found.paired),
-        comparison.lengths_table(found.by_length),
+        *(made[name] for name in shown),
     )
 
 

@@ -61,6 +61,7 @@ def test_version(capsys):
         (["compare", "scheduler=sbs"], "schedulers=[a,b]"),
         (["compare", "seeds=many"], "whole number"),
         (["compare", "seeds=0"], "out of range"),
+        (["compare", "show=tftf"], "Did you mean 'ttft'"),
         (["compare", "reference=lpt"], "reference='lpt'"),
         (["compare", "jbos=2"], "Did you mean 'jobs'"),
         (["list", "schedulrs"], "Did you mean 'schedulers'"),
@@ -130,7 +131,8 @@ def test_compare_prints_pairs_and_writes_a_figure(capsys, tmp_path):
 
 
 def test_compare_gives_the_same_text_twice(capsys):
-    words = ["compare", "schedulers=round_robin,sbs", *SMALL, "seeds=2"]
+    words = ["compare", "schedulers=round_robin,sbs", *SMALL, "seeds=2", "show=[ttft,pairs]"]
+    assert "engines" not in told(capsys, *words)[1]
     assert told(capsys, *words)[1] == told(capsys, *words)[1]
 
 
