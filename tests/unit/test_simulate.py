@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sbs_gym.config.groups import read_group
 from sbs_gym.config.run import run_from_mapping
 from sbs_gym.errors import ConfigError
 from sbs_gym.metrics.columns import SUMMARY_KEYS, TABLES
@@ -129,9 +130,15 @@ def test_capacity_of_one_request_per_rank_and_pass_is_known():
 
 
 def test_drain_rate_of_the_reference_rule_is_the_capacity():
-    one = config(scheduler="work_conserving")
+    one = config(scheduler=read_group("scheduler", "work_conserving") | {"order": "arrival"})
     capacity = capacity_requests_per_s(one.cluster, one.workload, one.timing)
     assert drain_rate(one) == capacity
+
+
+@pytest.mark.parametrize("scheduler", ["work_conserving", "sbs"])
+def test_overloaded_cluster_gives_what_capacity_says(scheduler):
+    summary = simulate(config(scheduler=scheduler, load=1.5, num_requests=5000)).summary
+    assert summary["requests_per_s"] == pytest.approx(summary["capacity_requests_per_s"], rel=0.05)
 
 
 def test_load_is_rate_over_capacity():
