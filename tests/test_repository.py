@@ -163,7 +163,7 @@ def test_every_table_of_the_readme_names_a_command_that_exists():
     for block in blocks:
         words = shlex.split(block.command)
         assert words[:2] in (["sbs-gym", "compare"], ["sbs-gym", "simulate"])
-            load_config([w for w in words[2:] if w.partition("=")[0] not in OWN])
+        load_config([w for w in words[2:] if w.partition("=")[0] not in OWN])
 
 
 @pytest.mark.slow
