@@ -55,11 +55,25 @@ def _forget_old_digests(base: Path) -> None:
 
 def compiled(function: Function) -> Function:
     """Compile `function` with numba on first call; plain Python under NUMBA_DISABLE_JIT=1."""
+    return _compile(function, forceinline=False)
+
+
+def inlined(function: Function) -> Function:
+    """Like `compiled`, and inlined wherever it is called.
+
+    For small functions on the path of every request: a call that copies the world's addresses
+    costs more than their work (measured: a run is four times as fast).
+    """
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Function, *, forceinline: bool) -> Function:
     if PURE_PYTHON:
         return function
     before = numba_config.CACHE_DIR
     numba_config.CACHE_DIR = str(cache_directory())
     try:
-        return numba.njit(cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        compile_ = numba.njit(cache=True, error_model="numpy", forceinline=forceinline)
+        return compile_(function)  # type: ignore[no-any-return]
     finally:
         numba_config.CACHE_DIR = before

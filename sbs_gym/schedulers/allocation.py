@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Allocation, LimitAction, PolicyPurpose
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer, past_limit, take_from_buffer
@@ -39,7 +39,7 @@ def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
     return placed
 
 
-@compiled
+@inlined
 def measure_room(w, rules, i, budget):  # type: ignore[no-untyped-def]
     """Write each rank's load (its leftover) and room (budget less leftover) into the scratch."""
     full = float(budget)
@@ -73,7 +73,7 @@ def _leftover_cost(w, k):  # type: ignore[no-untyped-def]
     return cost
 
 
-@compiled
+@inlined
 def place(w, rules, i, r, d):  # type: ignore[no-untyped-def]
     """Take request `r` out of the buffer and charge it to rank `d` of instance `i`."""
     tokens = w.requests[r].input_tokens
@@ -84,7 +84,7 @@ def place(w, rules, i, r, d):  # type: ignore[no-untyped-def]
     note_dispatch(w, r, i, d)
 
 
-@compiled
+@inlined
 def _count_eligible(w):  # type: ignore[no-untyped-def]
     """Return the number of ranks that may take a request: those with room, or all if ungated."""
     if not w.setup.gated:
@@ -96,7 +96,7 @@ def _count_eligible(w):  # type: ignore[no-untyped-def]
     return count
 
 
-@compiled
+@inlined
 def roomiest(w):  # type: ignore[no-untyped-def]
     """Return the rank with the most room, ties to the lowest index."""
     best = 0
@@ -119,7 +119,7 @@ def choose_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
     return _random_rank(w, r, num_eligible)
 
 
-@compiled
+@inlined
 def _is_eligible(w, d):  # type: ignore[no-untyped-def]
     return w.room[d] > 0.0 or not w.setup.gated
 

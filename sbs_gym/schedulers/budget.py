@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import inlined
 from sbs_gym.schedulers.rules import Budget
 
 _FIXED, _BACKLOG = int(Budget.FIXED), int(Budget.BACKLOG)
 
 
-@compiled
+@inlined
 def choose_budget(w, rules, i):  # type: ignore[no-untyped-def]
     """Return the budget of a release to instance `i`, made with the buffer as it is now."""
     chunk = w.setup.chunk_tokens

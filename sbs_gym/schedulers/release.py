@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.allocation import allocate, reject_past_limit
 from sbs_gym.schedulers.budget import choose_budget
 from sbs_gym.schedulers.routing import choose_instance, next_ready
@@ -19,7 +19,7 @@ _REJECT = int(LimitAction.REJECT)
 _ON_RELEASE = int(StartRule.ON_RELEASE)
 
 
-@compiled
+@inlined
 def run_round(w, rules):  # type: ignore[no-untyped-def]
     """Make every release that is due at this instant, then set the timer."""
     if w.setup.gated:
@@ -28,7 +28,7 @@ def run_round(w, rules):  # type: ignore[no-untyped-def]
         _run_ungated_round(w, rules)
 
 
-@compiled
+@inlined
 def interval_s(w, rules):  # type: ignore[no-untyped-def]
     """Return the interval that must pass between two releases, as of now."""
     if rules.release == _FIXED_WINDOW:
@@ -42,7 +42,7 @@ def interval_s(w, rules):  # type: ignore[no-untyped-def]
     return min(max(wanted, rules.min_interval_s), most)
 
 
-@compiled
+@inlined
 def _run_gated_round(w, rules):  # type: ignore[no-untyped-def]
     interval = interval_s(w, rules)
     for i in range(w.setup.num_prefill):
@@ -60,7 +60,7 @@ def _run_gated_round(w, rules):  # type: ignore[no-untyped-def]
     _set_gated_timer(w, interval)
 
 
-@compiled
+@inlined
 def _qualifies(w, rules, i, interval):  # type: ignore[no-untyped-def]
     view, setup = w.views[i], w.setup
     if view.barred:
@@ -98,7 +98,7 @@ def _release_to(w, rules, i):  # type: ignore[no-untyped-def]
         reject_past_limit(w)
 
 
-@compiled
+@inlined
 def _set_gated_timer(w, interval):  # type: ignore[no-untyped-def]
     clock, setup = w.clock, w.setup
     at = math.inf
@@ -137,7 +137,7 @@ def _run_ungated_round(w, rules):  # type: ignore[no-untyped-def]
         w.clock.timer_at_s = oldest.arrived_at_s + rules.timeout_s
 
 
-@compiled
+@inlined
 def _batch_is_due(w, rules):  # type: ignore[no-untyped-def]
     if w.buffer.num >= rules.size:
         return True

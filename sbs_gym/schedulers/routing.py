@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.rng import Stream, hash64
 from sbs_gym.schedulers.rules import PolicyPurpose, Routing
 from sbs_gym.sim.view import is_ready
@@ -57,7 +57,7 @@ def _better_of_two(w, r, num):  # type: ignore[no-untyped-def]
     return first
 
 
-@compiled
+@inlined
 def comes_earlier(w, i, j):  # type: ignore[no-untyped-def]
     """Return whether ready instance `i` stands before ready instance `j` in the ready order.
 
@@ -74,7 +74,7 @@ def comes_earlier(w, i, j):  # type: ignore[no-untyped-def]
     return i < j
 
 
-@compiled
+@inlined
 def next_ready(w, after):  # type: ignore[no-untyped-def]
     """Return the ready instance that follows `after` (-1: the first) in ready order; -1 if none."""
     best = -1

@@ -8,7 +8,7 @@ by arrival, whatever the order.
 
 from __future__ import annotations
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.state import Life, Order
 
 _BUFFERED = int(Life.BUFFERED)
@@ -20,7 +20,7 @@ _LONGEST_FIRST = (1 << 31) - 1
 _FEW = 48  # up to here insertion beats a heap
 
 
-@compiled
+@inlined
 def add_to_buffer(w, r):  # type: ignore[no-untyped-def]
     """Put request `r` into the buffer; `waited_releases` keeps the release number until it goes."""
     request, buffer = w.requests[r], w.buffer
@@ -37,7 +37,7 @@ def add_to_buffer(w, r):  # type: ignore[no-untyped-def]
         _heap_push(w, _key(w, r, order == _LONGEST))
 
 
-@compiled
+@inlined
 def take_from_buffer(w, r):  # type: ignore[no-untyped-def]
     """Remove request `r`; its index entry is skipped when it is met."""
     request, buffer = w.requests[r], w.buffer
@@ -46,7 +46,7 @@ def take_from_buffer(w, r):  # type: ignore[no-untyped-def]
     buffer.chunk_tokens -= min(request.input_tokens, w.setup.chunk_tokens)
 
 
-@compiled
+@inlined
 def oldest_in_buffer(w):  # type: ignore[no-untyped-def]
     """Return the buffered request that arrived first; the buffer must not be empty."""
     buffer = w.buffer
@@ -55,13 +55,13 @@ def oldest_in_buffer(w):  # type: ignore[no-untyped-def]
     return buffer.oldest
 
 
-@compiled
+@inlined
 def past_limit(w, r):  # type: ignore[no-untyped-def]
     """Return whether buffered request `r` has waited more than n_limit releases."""
     return w.clock.release_number - w.requests[r].waited_releases > w.setup.n_limit
 
 
-@compiled
+@inlined
 def first_in_buffer(w):  # type: ignore[no-untyped-def]
     """Return the request that goes first; the buffer must not be empty."""
     oldest = oldest_in_buffer(w)
@@ -74,14 +74,14 @@ def first_in_buffer(w):  # type: ignore[no-untyped-def]
     return w.keys[0] & _ID_MASK
 
 
-@compiled
+@inlined
 def _key(w, r, longest_first):  # type: ignore[no-untyped-def]
     length = w.requests[r].input_tokens
     rank = _LONGEST_FIRST - length if longest_first else length
     return (rank << _ID_BITS) | r
 
 
-@compiled
+@inlined
 def _front_of_buckets(w):  # type: ignore[no-untyped-def]
     buffer = w.buffer
     while True:
@@ -107,7 +107,7 @@ def _open_bucket(w):  # type: ignore[no-untyped-def]
     buffer.front, buffer.front_end = start, end
 
 
-@compiled
+@inlined
 def _bucket_number(w, position, fallback):  # type: ignore[no-untyped-def]
     request = w.requests[w.keys[position] & _ID_MASK]
     return request.waited_releases if request.life == _BUFFERED else fallback

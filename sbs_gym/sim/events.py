@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 
 
-@compiled
+@inlined
 def comes_before(a, b):  # type: ignore[no-untyped-def]
     """Return whether event `a` is handled before event `b`."""
     if a.time_s != b.time_s:
@@ -17,7 +17,7 @@ def comes_before(a, b):  # type: ignore[no-untyped-def]
     return a.seq < b.seq
 
 
-@compiled
+@inlined
 def push_event(w, time_s, kind, instance, first, end, budget):  # type: ignore[no-untyped-def]
     """Add an event; the caller has made sure that there is room."""
     events = w.events
@@ -63,7 +63,7 @@ def pop_event(w):  # type: ignore[no-untyped-def]
         _copy_event(events, slot, last)
 
 
-@compiled
+@inlined
 def _copy_event(events, to, origin):  # type: ignore[no-untyped-def]
     a, b = events[to], events[origin]
     a.time_s = b.time_s
@@ -75,7 +75,7 @@ def _copy_event(events, to, origin):  # type: ignore[no-untyped-def]
     a.budget = b.budget
 
 
-@compiled
+@inlined
 def next_instant(w):  # type: ignore[no-untyped-def]
     """Return the earliest instant at which anything happens; inf if nothing ever will."""
     clock = w.clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.buffer import add_to_buffer
 from sbs_gym.sim.events import next_instant, pop_event, push_event
 from sbs_gym.sim.prefill import deliver_release, finish_pass, start_pass
@@ -21,7 +21,7 @@ _EVENTS_FULL, _SIGNALS_FULL = int(Status.EVENTS_FULL), int(Status.SIGNALS_FULL)
 _PASSES_FULL, _SLICE_OVER = int(Status.PASSES_FULL), int(Status.SLICE_OVER)
 
 
-@compiled
+@inlined
 def advance(w):  # type: ignore[no-untyped-def]
     """Run until a scheduler round is due, the run is over, or a capacity is reached.
 
@@ -29,30 +29,32 @@ def advance(w):  # type: ignore[no-untyped-def]
     full array by a larger one. Either way it calls again.
     """
     clock = w.clock
-    while True:
-        if clock.phase == _IN_ROUND:
-            return _ROUND_DUE
+    while clock.phase != _IN_ROUND:
         if clock.phase == _AFTER_ROUND:
-            _handle_events(w, _ANY_KIND)
+            before_kind = _ANY_KIND
+        else:
+            status = _may_go_on(w)
+            if status >= 0:
+                return status
+            now = next_instant(w)
+            if now > w.setup.stop_at_s or now == math.inf:
+                clock.now_s = min(clock.now_s if now == math.inf else now, w.setup.stop_at_s)
+                return _DONE
+            clock.now_s = now
+            clock.instants_left -= 1
+            before_kind = _ROUND
+        _handle_events(w, before_kind)
+        if clock.phase == _AFTER_ROUND:
             clock.phase = _NEXT_INSTANT
-        status = _may_go_on(w)
-        if status >= 0:
-            return status
-        now = next_instant(w)
-        if now > w.setup.stop_at_s or now == math.inf:
-            if w.setup.stop_at_s < math.inf:
-                clock.now_s = w.setup.stop_at_s
-            return _DONE
-        clock.now_s = now
-        clock.instants_left -= 1
-        _handle_events(w, _ROUND)
-        _handle_arrivals(w)
-        _handle_alarms(w)
-        clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
-        clock.asked = 0
+        else:
+            _handle_arrivals(w)
+            _handle_alarms(w)
+            clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
+            clock.asked = 0
+    return _ROUND_DUE
 
 
-@compiled
+@inlined
 def _may_go_on(w):  # type: ignore[no-untyped-def]
     """Return -1 if another instant may be handled, else the status to come back with."""
     clock, setup = w.clock, w.setup
@@ -92,7 +94,7 @@ def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
             start_pass(w, i)
 
 
-@compiled
+@inlined
 def _handle_arrivals(w):  # type: ignore[no-untyped-def]
     clock = w.clock
     r = clock.next_arrival
@@ -103,7 +105,7 @@ def _handle_arrivals(w):  # type: ignore[no-untyped-def]
     clock.next_arrival = r
 
 
-@compiled
+@inlined
 def _handle_alarms(w):  # type: ignore[no-untyped-def]
     clock = w.clock
     if clock.timer_at_s <= clock.now_s:
@@ -116,7 +118,7 @@ def _handle_alarms(w):  # type: ignore[no-untyped-def]
         clock.asked = 1
 
 
-@compiled
+@inlined
 def send_release(w, i, first, budget):  # type: ignore[no-untyped-def]
     """Send the requests log[first:] to instance `i`; return the instant of delivery."""
     clock = w.clock
@@ -127,7 +129,7 @@ def send_release(w, i, first, budget):  # type: ignore[no-untyped-def]
     return delivered_at_s
 
 
-@compiled
+@inlined
 def room_for_releases(w, count):  # type: ignore[no-untyped-def]
     """Return whether the event heap takes `count` more releases and what they lead to."""
     return w.clock.event_capacity - w.clock.num_events >= count + 3 * w.setup.num_prefill

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.state import Kind, Life, StartRule
 from sbs_gym.timing.luck import (
@@ -26,7 +26,7 @@ _FINISHED = int(Life.FINISHED)
 _ON_RELEASE, _FREE_RUNNING = int(StartRule.ON_RELEASE), int(StartRule.FREE_RUNNING)
 
 
-@compiled
+@inlined
 def deliver_release(w, i, first, end, budget):  # type: ignore[no-untyped-def]
     """Let the requests log[first:end] join their ranks' FIFOs on instance `i`."""
     now = w.clock.now_s
@@ -42,7 +42,7 @@ def deliver_release(w, i, first, end, budget):  # type: ignore[no-untyped-def]
         consider_start(w, i)
 
 
-@compiled
+@inlined
 def consider_start(w, i):  # type: ignore[no-untyped-def]
     """Schedule a pass for this instant if the instance is idle and its start rule allows."""
     instance = w.instances[i]
@@ -81,7 +81,7 @@ def start_pass(w, i):  # type: ignore[no-untyped-def]
     push_event(w, now + _pass_duration(w, i), _PASS_END, i, 0, 0, 0)
 
 
-@compiled
+@inlined
 def form_share(w, k, budget):  # type: ignore[no-untyped-def]
     """Take rank `k`'s share of a pass from the front of its FIFO: at most `budget` tokens."""
     rank = w.ranks[k]
@@ -118,7 +118,7 @@ def form_share(w, k, budget):  # type: ignore[no-untyped-def]
     rank.queued_tokens -= tokens
 
 
-@compiled
+@inlined
 def cost_limit(w, budget):  # type: ignore[no-untyped-def]
     """Return the cost that a rank's share may reach; inf where budgets count tokens."""
     if w.setup.cost_budget == 0 or w.timing.pair_cost_s == 0.0:
@@ -126,13 +126,13 @@ def cost_limit(w, budget):  # type: ignore[no-untyped-def]
     return fresh_cost(w, budget)
 
 
-@compiled
+@inlined
 def fresh_cost(w, tokens):  # type: ignore[no-untyped-def]
     """Return the cost of `tokens` without context before them."""
     return w.timing.token_cost_s * tokens + 0.5 * w.timing.pair_cost_s * tokens * tokens
 
 
-@compiled
+@inlined
 def chunk_cost(w, q, context):  # type: ignore[no-untyped-def]
     """Return the cost of a chunk of `q` tokens behind `context` tokens of the same prompt."""
     return w.timing.token_cost_s * q + w.timing.pair_cost_s * q * (context + 0.5 * q)
@@ -194,7 +194,7 @@ def finish_pass(w, i):  # type: ignore[no-untyped-def]
     consider_start(w, i)
 
 
-@compiled
+@inlined
 def _finish_share(w, k):  # type: ignore[no-untyped-def]
     rank, setup, clock = w.ranks[k], w.setup, w.clock
     rank.done_tokens += rank.pass_tokens

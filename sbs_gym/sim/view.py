@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.prefill import affordable, chunk_cost, cost_limit
 from sbs_gym.sim.state import Life, StartRule
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s
@@ -18,13 +18,13 @@ _ON_RELEASE, _FREE_RUNNING = int(StartRule.ON_RELEASE), int(StartRule.FREE_RUNNI
 _EMA = 0.2
 
 
-@compiled
+@inlined
 def ema(old, new):  # type: ignore[no-untyped-def]
     """Return the exponential moving average after one more value."""
     return old + _EMA * (new - old)
 
 
-@compiled
+@inlined
 def note_dispatch(w, r, i, d):  # type: ignore[no-untyped-def]
     """Record that request `r` goes to rank `d` of instance `i` in the release being made."""
     request, clock, view = w.requests[r], w.clock, w.views[i]
@@ -52,7 +52,7 @@ def note_dispatch(w, r, i, d):  # type: ignore[no-untyped-def]
     view.outstanding_requests += 1
 
 
-@compiled
+@inlined
 def begin_release(w, i):  # type: ignore[no-untyped-def]
     """Forget the tokens of the instance's previous release."""
     for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
@@ -92,7 +92,7 @@ def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
     refresh_leftovers(w, i)
 
 
-@compiled
+@inlined
 def _acknowledge(w, i, k, done_tokens):  # type: ignore[no-untyped-def]
     known, view = w.rank_views[k], w.views[i]
     known.assumed_tokens = 0
@@ -164,7 +164,7 @@ def begin_pass(w, i):  # type: ignore[no-untyped-def]
     refresh_leftovers(w, i)
 
 
-@compiled
+@inlined
 def _delivered_tokens(w, i, without_last):  # type: ignore[no-untyped-def]
     tokens = w.views[i].outstanding_tokens
     if without_last:
@@ -233,7 +233,7 @@ def _expect_share(w, k, d, work, budget):  # type: ignore[no-untyped-def]
     w.scratch_pairs[d] = pairs
 
 
-@compiled
+@inlined
 def skip_tokens(w, r, done, skipped):  # type: ignore[no-untyped-def]
     """Return (request, tokens of it done) after `skipped` more tokens of a rank's FIFO."""
     while skipped > 0:
@@ -246,7 +246,7 @@ def skip_tokens(w, r, done, skipped):  # type: ignore[no-untyped-def]
     return r, done
 
 
-@compiled
+@inlined
 def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
     """Recompute what will be left on the ranks of instance `i` after the believed pass."""
     view, chunk = w.views[i], w.setup.chunk_tokens
@@ -277,14 +277,14 @@ def note_watchdog(w, i):  # type: ignore[no-untyped-def]
     refresh_leftovers(w, i)
 
 
-@compiled
+@inlined
 def release_lead_s(w, i):  # type: ignore[no-untyped-def]
     """Return how long before a pass's predicted end a release should leave."""
     margin = min(2.0 * w.views[i].error_s, 0.05 * w.clock.pass_avg_s)
     return w.setup.dispatch_delay_s + margin
 
 
-@compiled
+@inlined
 def is_ready(w, i):  # type: ignore[no-untyped-def]
     """Return whether a gated rule may release to instance `i` now."""
     view, now = w.views[i], w.clock.now_s
