@@ -250,6 +250,13 @@ def test_column_map_and_time_unit_are_the_users(tmp_path: Path) -> None:
     assert table.session_id.tolist() == [0, 1]
 
 
+def test_date_times_of_a_generic_file_need_no_unit(tmp_path: Path) -> None:
+    content = "when,p\n2024-05-10 00:00:00.25,1\n2024-05-10 00:00:01,2\n"
+    columns = (("arrived_at", "when"), ("input_tokens", "p"))
+    table, _ = load(tmp_path / "t", content, columns=columns)
+    assert table.arrived_at_s.tolist() == [0.0, 0.75]
+
+
 def test_date_times_with_zones_are_compared_in_utc(tmp_path: Path) -> None:
     content = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
     content += "2024-05-10 00:00:00.5+02:00,1,1\n2024-05-09T22:00:01Z,2,1\n"

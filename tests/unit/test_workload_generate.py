@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -88,6 +91,33 @@ def test_rows_without_times_get_them_in_their_order() -> None:
     assert (table.input_tokens == waiting.input_tokens).all()
     generated = generate(SHORT, POISSON, rate_per_s=7.0, seed=3, num_requests=10)
     assert table.digest() == generated.digest()
+
+
+_DIGESTS = """
+from sbs_gym.config.arrivals import arrivals_from_mapping
+from sbs_gym.config.groups import group_names, read_group
+from sbs_gym.config.workload import workload_from_mapping
+from sbs_gym.workload import generate
+workload = workload_from_mapping(read_group("workload", "kimi_conversation_like"))
+for name in group_names("arrivals"):
+    arrivals = arrivals_from_mapping(read_group("arrivals", name))
+    table = generate(workload, arrivals, rate_per_s=5, seed=3, num_requests=100)
+    print(name, table.digest())
+"""
+
+
+def test_plain_python_gives_the_same_bytes_as_compiled_code() -> None:
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", _DIGESTS],
+            env={**os.environ, "NUMBA_DISABLE_JIT": flag},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for flag in ("0", "1")
+    ]
+    assert runs[0].stdout == runs[1].stdout != ""
 
 
 @pytest.mark.bench

@@ -63,33 +63,39 @@ def _arrivals(times_s: FloatArray) -> Statistics:
         "distinct_timestamps": len(np.unique(times_s)) if known else math.nan,
     }
     for window_s in (1, 10, 60):
-        stats[f"iod_{window_s}s"] = _dispersion(_counts(times_s, window_s, closed=True))
-    minutes = _counts(times_s, 60)
-    many = len(minutes) >= _FEWEST_PEAK_WINDOWS
-    stats["peak_to_mean_60s"] = float(minutes.max() / minutes.mean()) if many else math.nan
-    stats["min_to_mean_60s"] = float(minutes.min() / minutes.mean()) if many else math.nan
-    seconds = _counts(times_s, 1)
+        stats[f"iod_{window_s}s"] = _dispersion(*_counts(times_s, window_s, closed=True))
+    busy, full = _counts(times_s, 60)
+    many = full >= _FEWEST_PEAK_WINDOWS and len(busy) > 0
+    mean = busy.sum() / full if many else math.nan
+    stats["peak_to_mean_60s"] = float(busy.max() / mean) if many else math.nan
+    fewest = busy.min() if many and len(busy) == full else 0
+    stats["min_to_mean_60s"] = float(fewest / mean)
+    seconds, _ = _counts(times_s, 1)
     stats["peak_1s_rps"] = float(seconds.max()) if len(seconds) else math.nan
     return stats
 
 
-def _counts(times_s: FloatArray, window_s: int, *, closed: bool = False) -> IntArray:
-    """Return arrivals per full window from the first arrival on; `closed` adds the last edge."""
+def _counts(times_s: FloatArray, window_s: int, *, closed: bool = False) -> tuple[IntArray, int]:
+    """Return arrivals per full window that has any, and the number of full windows.
+
+    Windows start at the first arrival; `closed` adds the last edge. Empty ones are not listed,
+    because one stray stamp can make billions of them.
+    """
     if len(times_s) < 2:
-        return np.empty(0, dtype=np.int64)
-    since_s = times_s - times_s[0]
-    full = int(since_s[-1] // window_s)
-    windows = (since_s // window_s).astype(np.int64)
-    counts = np.bincount(windows, minlength=full)[:full].astype(np.int64)
-    if closed and full:
-        counts[-1] += int((since_s == full * window_s).sum())
-    return counts
+        return np.empty(0, dtype=np.int64), 0
+    windows = (times_s - times_s[0]) / window_s
+    full = int(windows[-1])
+    inside = windows[windows <= full] if closed else windows[windows < full]
+    numbers = np.minimum(np.floor(inside), full - 1) if full else np.empty(0)
+    return np.unique(numbers, return_counts=True)[1].astype(np.int64), full
 
 
-def _dispersion(counts: IntArray) -> float:
-    if len(counts) < _FEWEST_WINDOWS or counts.sum() == 0:
+def _dispersion(busy: IntArray, full: int) -> float:
+    if full < _FEWEST_WINDOWS or not len(busy):
         return math.nan
-    return float(counts.var(ddof=1) / counts.mean())
+    mean = float(busy.sum()) / full
+    squares = float(((busy - mean) ** 2).sum()) + (full - len(busy)) * mean * mean
+    return squares / (full - 1) / mean
 
 
 def _lengths(side: str, tokens: Any) -> Statistics:

@@ -21,7 +21,7 @@ from sbs_gym.workload.trace.clean import (
     order_of_arrival,
     prompt_lengths,
 )
-from sbs_gym.workload.trace.formats import format_of
+from sbs_gym.workload.trace.recognise import format_of
 from sbs_gym.workload.trace.report import BadRow, Intake, TraceReport
 from sbs_gym.workload.trace.rows import FLOAT_COLUMNS, RawColumns
 from sbs_gym.workload.trace.select import moved_links, scoped_blocks, take_blocks, take_rows

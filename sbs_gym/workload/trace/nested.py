@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sbs_gym.workload.trace.report import BadRow, Intake, shown
+from sbs_gym.workload.trace.report import BadRow, Intake, key_of, shown
 from sbs_gym.workload.trace.source import Record, Records
 
 _DYNAMO_SCHEMA = "dynamo.request.trace."
@@ -15,7 +15,7 @@ def name_bailian_sessions(records: Records, intake: Intake) -> Records:
     """Yield Bailian records with `session_id`: the first chat of their chain of parents."""
     first_chat: dict[Any, Any] = {}
     for line, record in records:
-        chat, parent = record.get("chat_id"), record.get("parent_chat_id")
+        chat, parent = key_of(record.get("chat_id")), key_of(record.get("parent_chat_id"))
         record["session_id"] = first_chat.setdefault(chat, first_chat.get(parent, chat))
         yield line, record
 
@@ -27,7 +27,7 @@ def date_mooncake_turns(records: Records, intake: Intake) -> Records:
     """
     last_ms: dict[Any, float] = {}
     for line, record in records:
-        session = record.get("session_id")
+        session = key_of(record.get("session_id"))
         if session is not None:
             if record.get("timestamp") is None and session in last_ms:
                 record["timestamp"] = last_ms[session] + _number(record.get("delay"))
@@ -75,9 +75,9 @@ def flatten_dynamo(records: Records, intake: Intake) -> Records:
         elif not isinstance(event.get("request"), dict):
             _reject(intake, line, "event.request", event.get("request"))
         else:
-            context = event.get("agent_context") or {}
             request = event["request"]
-            yield line, {**request, **(request.get("replay") or {}), **context}
+            parts = (request, request.get("replay"), event.get("agent_context"))
+            yield line, {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
 
 
 def flatten_agentic(records: Records, intake: Intake) -> Records:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sbs_gym.errors import TraceError
 
@@ -77,11 +77,6 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def attempt(build: Callable[[], float], field: str, value: object, expected: str) -> float:
-    """Return what `build` returns; a TypeError, ValueError or overflow becomes a BadRow."""
-    try:
-        return build()
-    except (TypeError, ValueError, OverflowError):
-        raise BadRow(
-            "not_a_number", f"found {shown(value)}", field=field, expected=expected
-        ) from None
+def key_of(value: object) -> Any:
+    """Return a name of a session or request that can be looked up."""
+    return value if isinstance(value, (str, int, float, type(None))) else repr(value)

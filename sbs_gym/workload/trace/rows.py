@@ -12,7 +12,7 @@ from typing import Any
 
 from sbs_gym.config.lengths import MOST_TOKENS
 from sbs_gym.workload.trace.formats import TraceFormat
-from sbs_gym.workload.trace.report import BadRow, shown
+from sbs_gym.workload.trace.report import BadRow, key_of, shown
 from sbs_gym.workload.trace.source import Record
 
 _DATE_TIME = re.compile(
@@ -21,6 +21,7 @@ _DATE_TIME = re.compile(
 _EPOCH = datetime.datetime(1970, 1, 1)
 _MISSING = (None, "")
 _UINT64 = 1 << 64
+_LARGEST = 10**19  # more than nanoseconds since 1970
 FLOAT_COLUMNS = ("delay_s", "measured_ttft_s", "measured_e2e_s")
 WHOLE_COLUMNS = ("priority", "turn", "cached_tokens")
 
@@ -93,12 +94,13 @@ class RawColumns:
 
     def _add_keys(self, record: Record) -> None:
         columns = self.known.columns
-        session = record.get(columns.get("session_id", ""))
+        session = key_of(record.get(columns.get("session_id", "")))
         self.session_id.append(_code(self._sessions, session))
-        self.scope.append(_code(self._scopes, record.get(columns.get("hash_scope", ""))))
+        scope = key_of(record.get(columns.get("hash_scope", "")))
+        self.scope.append(_code(self._scopes, scope))
         if "request_id" in columns and "parent_id" in columns:
-            self.request_keys.append(record.get(columns["request_id"]))
-            self.parent_keys.append(record.get(columns["parent_id"]))
+            self.request_keys.append(key_of(record.get(columns["request_id"])))
+            self.parent_keys.append(key_of(record.get(columns["parent_id"])))
 
     def _time(self, record: Record) -> float:
         field = self.known.columns.get("arrived_at", "")
@@ -142,14 +144,14 @@ class RawColumns:
 def number(value: object, field: str) -> int | float:
     """Return a finite number from JSON or text; whole numbers exactly."""
     expected = "a finite number"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
         return value
     if isinstance(value, str):
         if re.fullmatch(r"\s*[-+]?\d{1,18}\s*", value):
             return int(value)
         with contextlib.suppress(ValueError):
             value = float(value)
-    if not isinstance(value, float) or not math.isfinite(value):
+    if not isinstance(value, float) or not abs(value) < _LARGEST:
         raise BadRow("not_a_number", f"found {shown(value)}", field=field, expected=expected)
     return value
 
@@ -182,6 +184,12 @@ def date_time_ns(value: object, field: str) -> int:
     since = moment - _EPOCH
     seconds = since.days * 86_400 + since.seconds - _zone_s(found[8])
     return seconds * 1_000_000_000 + int((found[7] or "0").ljust(9, "0"))
+
+
+def is_date_time(value: object) -> bool:
+    """Return whether a value is a date-time or the text of one."""
+    text = str(value).strip() if isinstance(value, (str, datetime.datetime)) else ""
+    return _DATE_TIME.fullmatch(text) is not None
 
 
 def _zone_s(zone: str | None) -> int:

@@ -94,9 +94,8 @@ def _json_line_records(lines: Iterable[tuple[int, str]], intake: Intake) -> Reco
             continue
         try:
             yield line, _object(json.loads(text))
-        except json.JSONDecodeError as error:
-            bad = BadRow("bad_json", f"no JSON ({error.msg}, column {error.colno})")
-            intake.reject(bad, line)
+        except ValueError as error:
+            intake.reject(BadRow("bad_json", f"no JSON ({error})"), line)
         except BadRow as bad:
             intake.reject(bad, line)
 
@@ -114,6 +113,8 @@ def _document_records(path: Path, lines: Iterable[tuple[int, str]]) -> Records:
         return iter([(number, _object(value)) for number, value in enumerate(values, 1)])
     except json.JSONDecodeError as error:
         raise TraceError(path, f"no JSON ({error.msg})", line=error.lineno) from None
+    except ValueError as error:
+        raise TraceError(path, f"no JSON ({error})") from None
     except BadRow as bad:
         raise TraceError(path, bad.problem, expected="a JSON list of objects") from None
 
