@@ -101,7 +101,7 @@ from sbs_gym.workload import generate
 workload = workload_from_mapping(read_group("workload", "kimi_conversation_like"))
 for name in group_names("arrivals"):
     arrivals = arrivals_from_mapping(read_group("arrivals", name))
-    table = generate(workload, arrivals, rate_per_s=5, seed=3, num_requests=100)
+    table = generate(workload, arrivals, rate_per_s=5, seed=3, num_requests=40)
     print(name, table.digest())
 """
 
