@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import sbs_gym
 from sbs_gym import artifacts
 from sbs_gym.config.run import RunConfig, run_from_mapping
 from sbs_gym.jit import source_digest
@@ -142,7 +141,7 @@ def summary_from_json(values: Mapping[str, Any]) -> Summary:
 @functools.cache
 def code_digest() -> str:
     """Return a checksum of the package's sources and of the compiler's versions."""
-    return source_digest(Path(sbs_gym.__file__).parent)
+    return source_digest(Path(__file__).parent)
 
 
 def column_docs() -> pd.DataFrame:
@@ -182,7 +181,7 @@ def _pass_table(records: RunRecords, measured: tuple[int, int]) -> pd.DataFrame:
 
 def _provenance(config: RunConfig, table: RequestTable) -> dict[str, Any]:
     return {
-        "sbs_gym": sbs_gym.__version__,
+        "sbs_gym": metadata.version("sbs-gym"),
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in _PACKAGES},
         "seed": config.seed,
