@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from sbs_gym.config.arrivals import ArrivalConfig
-from sbs_gym.config.groups import read_group
+from sbs_gym.config.arrivals import ArrivalConfig, arrivals_from_mapping
+from sbs_gym.config.groups import group_names, read_group
 from sbs_gym.config.workload import WorkloadConfig, workload_from_mapping
 from sbs_gym.errors import ConfigError
 from sbs_gym.workload import backlog, generate, with_arrivals
@@ -93,31 +95,25 @@ def test_rows_without_times_get_them_in_their_order() -> None:
     assert table.digest() == generated.digest()
 
 
-_DIGESTS = """
-from sbs_gym.config.arrivals import arrivals_from_mapping
-from sbs_gym.config.groups import group_names, read_group
-from sbs_gym.config.workload import workload_from_mapping
-from sbs_gym.workload import generate
-workload = workload_from_mapping(read_group("workload", "kimi_conversation_like"))
-for name in group_names("arrivals"):
-    arrivals = arrivals_from_mapping(read_group("arrivals", name))
-    table = generate(workload, arrivals, rate_per_s=5, seed=3, num_requests=40)
-    print(name, table.digest())
-"""
+def digests() -> dict[str, str]:
+    """Return a checksum of forty requests of every arrival preset."""
+    kimi = workload_from_mapping(read_group("workload", "kimi_conversation_like"))
+    found = {}
+    for name in group_names("arrivals"):
+        arrivals = arrivals_from_mapping(read_group("arrivals", name))
+        found[name] = generate(kimi, arrivals, rate_per_s=5, seed=3, num_requests=40).digest()
+    return found
 
 
 def test_plain_python_gives_the_same_bytes_as_compiled_code() -> None:
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", _DIGESTS],
-            env={**os.environ, "NUMBA_DISABLE_JIT": flag},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for flag in ("0", "1")
-    ]
-    assert runs[0].stdout == runs[1].stdout != ""
+    plain = subprocess.run(
+        [sys.executable, "-c", f"import {Path(__file__).stem} as t; print(t.digests())"],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ast.literal_eval(plain.stdout) == digests()
 
 
 @pytest.mark.bench
