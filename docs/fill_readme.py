@@ -1,7 +1,7 @@
 """Write into a Markdown file what its commands print: `python docs/fill_readme.py README.md`.
 
 A block is `<!-- table: COMMAND -->`, anything, `<!-- end -->`; what stands between is replaced by
-the output of COMMAND. `--check` writes nothing and fails if a block is not up to date.
+COMMAND and its output. `--check` writes nothing and fails if a block is not up to date.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,14 @@ def _output(command: str) -> str:
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "CI": "1"}
     run = [sys.executable, "-m", "sbs_gym.cli", *words[1:]]
     done = subprocess.run(run, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
+    return "\n".join([f"$ {_in_lines(command)}", "", *lines])
+
+
+def _in_lines(command: str) -> str:
+    """Break a long command as a shell takes it; brackets are quoted there."""
+    words = [shlex.quote(word) for word in shlex.split(command)]
+    return " \\\n    ".join(textwrap.wrap(" ".join(words), 74, break_long_words=False))
 
 
 def main(arguments: list[str]) -> int:
