@@ -13,17 +13,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
 Writer = Callable[[Path], None]
-
-
-def config_mapping(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as plain values that `run_from_mapping` turns back into it."""
-    values = config.to_mapping()
-    return values | {"timing": {"kind": config.timing.kind, **values["timing"]}}
 
 
 def check_output_dir(directory: str | Path, config: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sbs_gym import artifacts
 from sbs_gym.cells import Cell, CellStore, Finished, Progress, run_cells
 from sbs_gym.config.run import RunConfig, run_from_mapping
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.metrics.columns import LENGTH_COLUMNS, SUMMARY_KEYS
+from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.result import code_digest
 
 PAIRED_METRICS = ("ttft_mean_s", "ttft_p50_s", "ttft_p90_s", "ttft_p99_s")
@@ -104,7 +105,7 @@ class Comparison:
             "confidence": _CONFIDENCE,
             "code_digest": code_digest(),
             "paired": self.paired.to_dict(orient="records"),
-            "configs": {k: artifacts.config_mapping(v) for k, v in self.configs.items()},
+            "configs": {k: v.to_mapping() for k, v in self.configs.items()},
         }
 
 
@@ -188,22 +189,16 @@ def ratio_interval(
     little coverage below 30 pairs.
     """
     logs = np.log(np.asarray(values, dtype=float) / np.asarray(reference, dtype=float))
-    logs = logs[~np.isnan(logs)]
-    count = len(logs)
-    if count == 0:
-        return float("nan"), float("nan"), float("nan"), 0
-    mean = float(logs.mean())
-    if count == 1:
-        return float(np.exp(mean)), float("nan"), float("nan"), 1
-    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, count - 1) * logs.std(ddof=1) / np.sqrt(count))
-    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)), count
+    mean, low, high = mean_interval(logs)
+    count = int((~np.isnan(logs)).sum())
+    return math.exp(mean), math.exp(low), math.exp(high), count
 
 
 def _shared_mapping(configs: Mapping[str, RunConfig]) -> dict[str, Any]:
     """Return what all configurations share; an error if they differ beyond the scheduler."""
     if not configs:
         raise ConfigError("configs is empty; expected at least one scheduler")
-    shared = {name: artifacts.config_mapping(config) for name, config in configs.items()}
+    shared = {name: config.to_mapping() for name, config in configs.items()}
     for mapping in shared.values():
         del mapping["scheduler"]
     first_name, first = next(iter(shared.items()))

@@ -63,7 +63,7 @@ class Result:
         Raises:
             ConfigError: If the directory holds the results of another configuration.
         """
-        config = artifacts.config_mapping(self.config)
+        config = self.config.to_mapping()
         artifacts.check_output_dir(directory, config)
         writers = {
             "config.yaml": artifacts.yaml_writer(config),
@@ -95,7 +95,7 @@ class Result:
 
 def check_output_dir(directory: str | Path, config: RunConfig) -> None:
     """Raise ConfigError if `directory` holds another configuration's result; call before work."""
-    artifacts.check_output_dir(directory, artifacts.config_mapping(config))
+    artifacts.check_output_dir(directory, config.to_mapping())
 
 
 def result_from_records(

@@ -10,8 +10,8 @@ from sbs_gym.commands.simulate import setting_line
 from sbs_gym.commands.words import items, scheduler_names, split_words, whole
 from sbs_gym.compare import Comparison, compare
 from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.report import comparison, plots, tables
-from sbs_gym.report.intervals import mean_interval
 from sbs_gym.schema import load_settings
 from sbs_gym.simulate import measured_run
 

@@ -113,7 +113,9 @@ class RunConfig:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the configuration as plain mappings, lists, numbers and strings."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+        values = dataclasses.asdict(self)
+        values["timing"] = {"kind": self.timing.kind, **values["timing"]}
+        return json.loads(json.dumps(values))  # type: ignore[no-any-return]
 
     def digest(self) -> str:
         """Return a short checksum of the whole configuration."""
@@ -137,7 +139,7 @@ def run_from_mapping(values: Mapping[str, Any]) -> RunConfig:
             given = {"name": given, **read_group(group, given)}
         if not isinstance(given, Mapping):
             raise ConfigError(f"{group}={given!r}: expected the name of a preset or a mapping")
-        built[group] = build(given)  # type: ignore[operator]
+        built[group] = build(given)
     built["slo"] = section_from_mapping(SloConfig, "slo", values.get("slo") or {})
     return section_from_mapping(RunConfig, "config", built)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from sbs_gym.report.intervals import mean_interval
+from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.report.style import ABSENT, milliseconds, number, percent, signed_percent
 from sbs_gym.report.tables import number_table
 

@@ -56,7 +56,7 @@ def measure_room(w, rules, i, budget):  # type: ignore[no-untyped-def]
 
 @compiled
 def _leftover_cost(w, k):  # type: ignore[no-untyped-def]
-    """Return the cost of rank `k`'s leftover, each prompt's rest as one chunk behind its context."""
+    """Return the cost of rank `k`'s leftover: each prompt's rest as one chunk with context."""
     known = w.rank_views[k]
     left = known.leftover_tokens
     if left == 0:
@@ -112,7 +112,7 @@ def choose_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
     rule = rules.allocation
     if rule == _PBAA:
         return roomiest(w)  # the roomiest is eligible if any rank is
-    if rule == _LPT or rule == _LEAST_TOKENS or rule == _LEAST_REQUESTS:
+    if rule in (_LPT, _LEAST_TOKENS, _LEAST_REQUESTS):
         return _least_loaded(w, rule, i)
     if rule == _ROUND_ROBIN:
         return _next_in_turn(w, i)

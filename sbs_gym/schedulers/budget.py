@@ -18,6 +18,6 @@ def choose_budget(w, rules, i):  # type: ignore[no-untyped-def]
         return min(rules.budget_tokens, chunk)
     if rules.budget == _BACKLOG:
         backlog = w.buffer.tokens + w.views[i].leftover_tokens
-        share = int(math.ceil(rules.alpha * backlog / w.setup.dp))
+        share = math.ceil(rules.alpha * backlog / w.setup.dp)
         return min(max(share, rules.floor_tokens), chunk)
     return chunk

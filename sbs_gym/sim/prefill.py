@@ -1,7 +1,7 @@
 """The prefill engine: FIFOs per rank, lockstep passes, split chunks, budgets.
 
-Forming a pass (what goes in) and finishing it (who has a first token) are separate steps, so that an
-engine that delivers its results later changes only the second.
+Forming a pass (what goes in) and finishing it (who has a first token) are separate steps, so that
+an engine that delivers its results later changes only the second.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _skew_now(w, i):  # type: ignore[no-untyped-def]
     timing, instance = w.timing, w.instances[i]
     if timing.skew_sigma == 0.0:
         return timing.skew_mean
-    step = int(math.floor(w.clock.now_s / timing.skew_grid_s))
+    step = math.floor(w.clock.now_s / timing.skew_grid_s)
     if instance.skew_k < 0:
         instance.skew_x = skew_start(timing, w.setup.seed, i)
         instance.skew_k = 0

@@ -40,13 +40,13 @@ class Rows(types.Type):
 
 
 @register_model(Rows)
-class _RowsModel(models.PrimitiveModel):  # type: ignore[misc]
+class _RowsModel(models.PrimitiveModel):
     def __init__(self, manager: Any, frontend_type: Rows) -> None:
         super().__init__(manager, frontend_type, ir.IntType(8).as_pointer())
 
 
 @infer_global(operator.getitem)
-class _GetRow(AbstractTemplate):  # type: ignore[misc]
+class _GetRow(AbstractTemplate):
     def generic(self, args: Any, kwargs: Any) -> Any:
         if len(args) == 2 and isinstance(args[0], Rows) and isinstance(args[1], types.Integer):
             return signature(args[0].dtype, args[0], types.intp)
@@ -54,7 +54,7 @@ class _GetRow(AbstractTemplate):  # type: ignore[misc]
 
 
 @infer_global(operator.setitem)
-class _SetRow(AbstractTemplate):  # type: ignore[misc]
+class _SetRow(AbstractTemplate):
     def generic(self, args: Any, kwargs: Any) -> Any:
         if len(args) == 3 and isinstance(args[0], Rows) and isinstance(args[1], types.Integer):
             return signature(types.none, args[0], types.intp, args[0].dtype)
@@ -94,7 +94,7 @@ def _as_rows(_typing_context: Any, world: Any) -> Any:
         Rows(kind.dtype) if isinstance(kind, types.Array) and name not in _STAY_ARRAYS else kind
         for name, kind in zip(names, world.types, strict=True)
     ]
-    result_type = types.NamedTuple(kinds, world.instance_class)
+    result_type = types.NamedTuple(kinds, world.instance_class)  # type: ignore[attr-defined]
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = []

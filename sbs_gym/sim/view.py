@@ -196,9 +196,7 @@ def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untype
 def mean_luck_pass_s(w):  # type: ignore[no-untyped-def]
     """Return the duration at mean luck of the pass in the scratch arrays."""
     timing = w.timing
-    predicted = prefill_pass_s(
-        timing, w.table, w.scratch_tokens, w.scratch_pairs, timing.skew_mean
-    )
+    predicted = prefill_pass_s(timing, w.table, w.scratch_tokens, w.scratch_pairs, timing.skew_mean)
     return predicted if predicted > 0.0 else empty_pass_s(timing)
 
 

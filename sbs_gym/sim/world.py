@@ -89,7 +89,7 @@ def build_world(
         signal_tokens=np.zeros(capacity * dp, dtype=np.int64),
         keys=np.zeros(count, dtype=np.int64),
         log=np.zeros(count, dtype=np.int32),
-        passes=np.zeros(capacity, dtype=(np.record, PASS_RECORD)),  # type: ignore[call-overload]
+        passes=np.zeros(capacity, dtype=(np.record, PASS_RECORD)),
         pass_tokens=np.zeros((capacity if record_ranks else 1) * dp, dtype=np.int32),
         pass_pairs=np.zeros((capacity if record_ranks else 1) * dp, dtype=np.int64),
         timing=timing.coefficients[0],

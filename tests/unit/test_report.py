@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sbs_gym.report import comparison, plots, style, tables
-from sbs_gym.report.intervals import mean_interval
+from sbs_gym.metrics.intervals import mean_interval
 
 NAN = float("nan")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 _CONFIDENCE = 0.95
 
@@ -25,5 +25,5 @@ def mean_interval(values: Iterable[float]) -> tuple[float, float, float]:
     if len(found) == 1:
         return mean, math.nan, math.nan
     error = float(found.std(ddof=1)) / math.sqrt(len(found))
-    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, len(found) - 1)) * error
+    half = float(stdtrit(len(found) - 1, 0.5 + _CONFIDENCE / 2)) * error
     return mean, mean - half, mean + half
