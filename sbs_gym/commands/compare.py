@@ -125,4 +125,5 @@ def _title(found: Comparison) -> str:
 def _kept(output_dir: Path | None) -> str:
     if output_dir is None:
         return "nothing was kept, because no output_dir was given"
-    return f"finished runs are in {output_dir}; the same command goes on from there"
+    finished = len(list((output_dir / "cells").glob("*.json")))
+    return f"{finished} finished runs are in {output_dir}; the same command goes on from there"

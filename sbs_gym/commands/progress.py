@@ -57,7 +57,8 @@ class ProgressReport:
 
 def _announce_compilation() -> None:
     """Say why nothing moves at first: numba compiles once for every version of the code."""
-    if not PURE_PYTHON and not cache_directory().is_dir():
+    compiled = PURE_PYTHON or any(cache_directory().rglob("*.nbi"))  # numba's index files
+    if not compiled:
         print("compiling the simulator, once for this version (under a minute)", file=sys.stderr)
 
 
