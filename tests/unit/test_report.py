@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sbs_gym.report import comparison, plots, style, tables
 from sbs_gym.metrics.intervals import mean_interval
+from sbs_gym.report import comparison, plots, style, tables
 
 NAN = float("nan")
 
