@@ -23,6 +23,7 @@ ORDERS = ("age_longest", "longest", "arrival", "shortest")
 ALLOCATIONS = ("pbaa", "lpt", "least_tokens", "least_requests", "round_robin", "random")
 BUDGETS = ("full", "fixed", "backlog")
 UNITS = ("tokens", "cost")
+LEFTOVERS = ("join", "alone")
 LIMIT_ACTIONS = ("keep", "reject", "force")
 _MOST_TOKENS = 1_000_000
 
@@ -44,6 +45,8 @@ class SchedulerConfig:
         min_interval_s, max_interval_s: Clip of the interval; max null is two full-chunk passes.
         full_batch_bypass: Release at once when leftovers and buffer fill a pass.
         full_batch_frac: The fill of a pass that counts as full, (0, 1].
+        leftovers: join: the rest of a split prompt starts with new requests; alone: a gated release
+            waits until an instance has nothing left, kept to show how that collapses.
         watchdog_factor: Predicted passes without a signal until an instance counts as ready.
         size, timeout_s: Limits of size_or_timeout.
         budget_tokens: Budget of `fixed`; never above the chunk.
@@ -69,6 +72,7 @@ class SchedulerConfig:
     max_interval_s: float | None = None
     full_batch_bypass: bool = True
     full_batch_frac: float = 0.9
+    leftovers: str = "join"
     watchdog_factor: float = 3.0
     size: int = 8
     timeout_s: float = 0.3
@@ -88,6 +92,7 @@ class SchedulerConfig:
         require_choice("scheduler.budget", self.budget, BUDGETS)
         require_choice("scheduler.budget_unit", self.budget_unit, UNITS)
         require_choice("scheduler.charge", self.charge, UNITS)
+        require_choice("scheduler.leftovers", self.leftovers, LEFTOVERS)
         require_choice("scheduler.n_limit_action", self.n_limit_action, LIMIT_ACTIONS)
         require_number("scheduler.multiplier", self.multiplier, 0, 100)
         require_number("scheduler.window_s", self.window_s, 0, 3600, unit="s")

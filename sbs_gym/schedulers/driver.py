@@ -92,6 +92,7 @@ def run(
         seed=seed,
         order=Order["ARRIVAL" if scheduler.release == "immediate" else scheduler.order.upper()],
         gated=scheduler.gated,
+        leftovers_alone=scheduler.leftovers == "alone",
         cost_budget=scheduler.budget_unit == "cost",
         n_limit=scheduler.n_limit,
         watchdog_factor=scheduler.watchdog_factor,

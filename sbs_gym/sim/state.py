@@ -90,6 +90,7 @@ SETUP = _dtype(
     ("start_rule", np.int64),
     ("cost_budget", np.int64),  # 1: budgets count cost, 0: tokens
     ("gated", np.int64),  # 1: the scheduler waits for readiness and predicts passes
+    ("leftovers_alone", np.int64),  # 1: never release to an instance that still runs
     ("order", np.int64),
     ("n_limit", np.int64),
     ("mean_luck", np.int64),  # 1: no jitter, mean skew

@@ -153,6 +153,8 @@ def _expect_after_signal(w, i, started_at_s, ended_at_s):  # type: ignore[no-unt
 
 @compiled
 def _release_makes_pass_of(w, instant_s):  # type: ignore[no-untyped-def]
+    if w.setup.leftovers_alone and w.setup.start_rule != _FREE_RUNNING:
+        return False
     return w.setup.dispatch_delay_s == 0.0 and w.clock.now_s == instant_s
 
 
@@ -290,6 +292,8 @@ def is_ready(w, i):  # type: ignore[no-untyped-def]
         return False
     if not view.running:
         return True
+    if w.setup.leftovers_alone:
+        return False
     if now <= view.run_start_s or now < view.run_end_s - release_lead_s(w, i):
         return False
     return now < view.run_end_s + (w.setup.watchdog_factor - 1.0) * view.run_pred_s
