@@ -127,6 +127,8 @@ class Beliefs:
         b = self.instances[instance]
         if b.pending or not b.running:
             return not b.pending
+        if self.scenario.leftovers == "alone":
+            return False
         late_s = (self.scenario.watchdog_factor - 1) * b.run_pred
         return now > b.run_start and b.run_end - self.lead(instance) <= now < b.run_end + late_s
 
@@ -198,11 +200,13 @@ class Beliefs:
         """Return whether a release of this round still makes the pass that follows `signal`.
 
         With zero link delays the signal is heard as its pass ends, and the next pass starts after
-        the round; but a release that waits for that pass already is not joined.
+        the round; but a release that waits for that pass already is not joined, and an eager engine
+        under `leftovers = alone` finishes what it split before it gets anything new.
         """
-        waits_for_release = self.scenario.start_rule == ON_RELEASE
-        instant = self.scenario.has_instant_link
-        return instant and not waits_for_release and b.last_at <= signal.started_at_s
+        s = self.scenario
+        if s.start_rule == ON_RELEASE or (s.start_rule == EAGER and s.leftovers == "alone"):
+            return False
+        return s.has_instant_link and b.last_at <= signal.started_at_s
 
     @staticmethod
     def _all_unassumed(b: InstanceBelief) -> list[int]:

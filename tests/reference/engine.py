@@ -144,6 +144,7 @@ class Engine:
 
     def _send_signal(self, now: float) -> None:
         if self.clock.is_signal_lost(self.instance, self.index):
+            self.result.num_signals_lost += 1
             return
         tokens = sum(tokens_of(chunks) for chunks in self.chunks)
         content = (self.instance, self.index, self.started_at_s, now, tokens, list(self.done))

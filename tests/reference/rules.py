@@ -95,7 +95,10 @@ class Allocation:
         return self._choose(request, eligible) if eligible else None
 
     def _roomiest(self, eligible: list[int]) -> int:
-        return min(eligible, key=lambda d: (-self.room[d], d))
+        return min(eligible, key=lambda d: (-self.room[d], self._place_in_tie(d)))
+
+    def _place_in_tie(self, rank: int) -> int:
+        return rank
 
     def _choose(self, request: int, eligible: list[int]) -> int:
         rule = self.scenario.allocation
@@ -110,7 +113,7 @@ class Allocation:
             "least_tokens": self.tokens,
             "least_requests": self.requests,
         }[rule]
-        return min(eligible, key=lambda d: (measure[d], d))
+        return min(eligible, key=lambda d: (measure[d], self._place_in_tie(d)))
 
     def _next_in_turn(self, eligible: list[int]) -> int:
         dp = self.scenario.dp

@@ -39,6 +39,7 @@ class Scenario:
     window_s: float = 0.0  # the constant interval of fixed_window
     min_interval_s: float = 0.0
     max_interval_s: float | None = None  # None: twice the full-chunk pass
+    leftovers: str = "join"  # or "alone"
     full_batch_bypass: bool = False
     full_batch_frac: float = 0.9
     watchdog_factor: float = 3.0
@@ -99,7 +100,10 @@ class FinishedPass:
 
 @dataclass
 class ReferenceResult:
-    """Instants per request (NaN where not reached), place (-1 where none), passes as they ended."""
+    """Instants per request (NaN where not reached), place (-1 where none), passes as they ended.
+
+    `waited_releases` counts the releases between a request's arrival and its own.
+    """
 
     dispatched_at_s: list[float]
     delivered_at_s: list[float]
@@ -108,12 +112,16 @@ class ReferenceResult:
     rejected_at_s: list[float]
     instance: list[int]
     rank: list[int]
+    waited_releases: list[int]
     passes: list[FinishedPass] = field(default_factory=list)
+    num_releases: int = 0
+    num_signals_lost: int = 0
+    num_watchdogs: int = 0
 
     @classmethod
     def nothing_yet(cls, num_requests: int) -> ReferenceResult:
         never = [[math.nan] * num_requests for _ in range(5)]
-        nowhere = [[-1] * num_requests for _ in range(2)]
+        nowhere = [[-1] * num_requests for _ in range(3)]
         return cls(*never, *nowhere)
 
     def is_settled(self, request: int) -> bool:

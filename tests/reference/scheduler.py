@@ -153,12 +153,13 @@ class Scheduler:
 
     def _send(self, release: Release, now: float) -> None:
         for request, rank in release.placed:
-            del self.buffer[request]
+            self.result.waited_releases[request] = self.release_number - self.buffer.pop(request)
             self.result.dispatched_at_s[request] = now
             self.result.instance[request] = release.instance
             self.result.rank[request] = rank
         self.beliefs.record(release, now)
         self.release_number += 1
+        self.result.num_releases += 1
         self.last_release = now
         delivery_s = now + self.scenario.dispatch_delay_s
         self.agenda.schedule(Kind.DISPATCH_DELIVERED, delivery_s, release)

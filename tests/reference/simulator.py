@@ -74,6 +74,7 @@ class World:
         elif kind == Kind.ARRIVAL:
             self.scheduler.take_arrival(content)
         elif kind == Kind.WATCHDOG:
+            self.result.num_watchdogs += 1
             self.scheduler.beliefs.give_up_on_pass(content[0], now)
         elif kind == Kind.DISPATCH_DELIVERED:
             self.engines[content.instance].take_delivery(content, now)

@@ -117,6 +117,18 @@ PASS_TOYS: list[Toy] = [
             (0, 2, 2.0, 3.0, 10, [2]),
         ],
     ),
+    # The same, but the leftover is not joined: request 1 waits until the engine rests, at 2.0.
+    toy(
+        "leftover_that_must_go_alone",
+        scenario([(0.0, 14), (0.5, 3)], leftovers="alone"),
+        dispatched_at_s=[0.0, 2.0],
+        first_token_at_s=[2.0, 3.0],
+        passes=[
+            (0, 0, 0.0, 1.0, 10, [10]),
+            (0, 1, 1.0, 2.0, 10, [4]),
+            (0, 2, 2.0, 3.0, 10, [3]),
+        ],
+    ),
     # With a signal delay the pass of the leftover has begun when its signal is heard, at 1.25; the
     # believed end, 1.0, makes the instance ready at 1.125 all the same.
     toy(

@@ -1,0 +1,117 @@
+"""The compiled core does what the reference does, on every instant and every pass, exactly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sbs_gym.config.timing import ConstantTiming
+from sbs_gym.timing.coefficients import Kind
+from tests.parity.core import cluster_config, differences, run_core
+from tests.parity.scenarios import draw_scenario
+from tests.property.laws import check_everything_ended, check_laws
+from tests.reference import scheduler
+from tests.reference.rules import Allocation
+from tests.reference.scenario import Scenario
+from tests.reference.simulator import run_reference
+from tests.reference.toy import scenario
+from tests.reference.toys import TOYS
+
+_BLOCK, _NUM_BLOCKS, _NUM_SLOW_BLOCKS = 20, 20, 250
+
+
+def check_agreement(given: Scenario, name: str) -> None:
+    core = run_core(given)
+    found = differences(run_reference(given), core)
+    assert not found, "\n".join([name, *found])
+    check_laws(core, cluster_config(given))
+    if given.measured is None and math.isinf(given.stop_at_s):
+        check_everything_ended(core)
+
+
+@pytest.mark.parametrize("block", range(_NUM_BLOCKS))
+def test_core_agrees_with_the_reference(block: int) -> None:
+    for number in range(block * _BLOCK, (block + 1) * _BLOCK):
+        check_agreement(draw_scenario(number), f"scenario {number}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(_NUM_BLOCKS, _NUM_BLOCKS + _NUM_SLOW_BLOCKS))
+def test_core_agrees_with_the_reference_on_many_more(block: int) -> None:
+    for number in range(block * _BLOCK, (block + 1) * _BLOCK):
+        check_agreement(draw_scenario(number), f"scenario {number}")
+
+
+@pytest.mark.parametrize(("name", "given", "expected"), TOYS, ids=[name for name, _, _ in TOYS])
+def test_toy_ends_in_the_core_as_worked_out_by_hand(
+    name: str, given: Scenario, expected: dict[str, Any]
+) -> None:
+    check_agreement(given, name)
+    requests = run_core(given).requests
+    for column in expected.keys() & set(requests.dtype.names):
+        np.testing.assert_array_equal(requests[column], expected[column])
+
+
+class TiesToTheLastRank(Allocation):
+    """The reference with ranks counted from the other end."""
+
+    def _place_in_tie(self, rank: int) -> int:
+        return -rank
+
+
+def test_relabelled_ranks_relabel_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "Allocation", TiesToTheLastRank)
+    same_for_every_rank = ("pbaa", "lpt", "least_tokens", "least_requests")
+    drawn = [draw_scenario(number) for number in range(400)]
+    checked = 0
+    for given in drawn:
+        kind = given.timing.coefficients[0]["kind"]
+        if given.allocation not in same_for_every_rank or kind == Kind.ROOFLINE:
+            continue  # a rule by index or hash; a sum of floats over ranks
+        mirrored = run_reference(given)
+        last = given.dp - 1
+        mirrored.rank = [last - rank if rank >= 0 else -1 for rank in mirrored.rank]
+        mirrored.passes = [
+            replace(p, tokens=p.tokens[::-1], pairs=p.pairs[::-1]) for p in mirrored.passes
+        ]
+        assert differences(mirrored, run_core(given)) == []
+        checked += given.dp > 1
+    assert checked > 100
+
+
+TINY = ConstantTiming(pass_s=0.0009765625)
+CROWDS: dict[str, Scenario] = {
+    "signals_outlive_thousands_of_passes": scenario(
+        [(0.00390625 * r, 10) for r in range(3000)],
+        timing=TINY,
+        release="immediate",
+        routing="round_robin",
+        signal_delay_s=60.0,
+    ),
+    "gated_signals_outlive_many_passes": scenario(
+        [(0.0, 10)] * 400, timing=TINY, num_prefill=3, dispatch_delay_s=1.0, signal_delay_s=1.0
+    ),
+    "one_burst_of_immediate_releases": scenario(
+        [(0.5, 1 + r % 13) for r in range(5000)],
+        num_prefill=2,
+        dp=3,
+        release="immediate",
+        routing="least_tokens",
+        dispatch_delay_s=0.25,
+    ),
+    "one_burst_for_a_gated_rule": scenario(
+        [(0.5, 1 + r % 13) for r in range(1000)], num_prefill=2, dp=3, dispatch_delay_s=0.25
+    ),
+    "free_running_instances_idle_for_long": scenario(
+        [(0.0, 10), (20.0, 10)], timing=TINY, num_prefill=3, start_rule="free_running"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_arrays_grow_with_what_is_under_way(name: str) -> None:
+    check_agreement(CROWDS[name], name)

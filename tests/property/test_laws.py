@@ -1,0 +1,90 @@
+"""Laws and symmetries of the compiled core on random runs; nothing here knows a right answer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sbs_gym.timing.coefficients import Kind
+from sbs_gym.timing.model import TimingModel
+from tests.parity.core import INSTANTS, PLACES, cluster_config, run_core
+from tests.parity.scenarios import draw_scenario
+from tests.property.laws import check_everything_ended, check_laws
+from tests.reference.scenario import Scenario
+
+NUMBERS = st.integers(min_value=0, max_value=2**40)
+DURATIONS = (
+    "dispatch_delay_s",
+    "signal_delay_s",
+    "window_s",
+    "min_interval_s",
+    "timeout_s",
+    "stop_at_s",
+)
+# Prices of tokens are doubled with the durations: only their ratio counts.
+TIMES_OF_TIMING = (
+    "pass_s",
+    "fixed_s",
+    "per_token_s",
+    "jitter_grid_s",
+    "skew_grid_s",
+    "token_cost_s",
+    "pair_cost_s",
+)
+
+
+@given(NUMBERS)
+@settings(max_examples=150)
+def test_every_run_keeps_the_laws(number: int) -> None:
+    given = draw_scenario(number)
+    records = run_core(given)
+    check_laws(records, cluster_config(given))
+    if given.measured is None and math.isinf(given.stop_at_s):
+        check_everything_ended(records)
+
+
+@given(NUMBERS)
+@settings(max_examples=30)
+def test_same_seed_gives_the_same_bytes(number: int) -> None:
+    given = draw_scenario(number)
+    first, second = run_core(given), run_core(given)
+    assert first.requests.tobytes() == second.requests.tobytes()
+    assert first.passes.tobytes() == second.passes.tobytes()
+    assert first.ended_at_s == second.ended_at_s
+
+
+@given(NUMBERS)
+@settings(max_examples=100)
+def test_twice_the_durations_give_exactly_twice_the_latencies(number: int) -> None:
+    given = draw_scenario(number)
+    assume(given.timing.coefficients[0]["kind"] in (Kind.CONSTANT, Kind.LINEAR))
+    fast, slow = run_core(given), run_core(doubled(given))
+    for name in ("arrived_at_s", *INSTANTS):
+        assert np.array_equal(slow.requests[name], 2.0 * fast.requests[name], equal_nan=True), name
+    for name in PLACES:
+        assert (slow.requests[name] == fast.requests[name]).all(), name
+    for name in ("started_at_s", "ended_at_s"):
+        assert (slow.passes[name] == 2.0 * fast.passes[name]).all(), name
+    assert np.array_equal(slow.rank_tokens, fast.rank_tokens)
+    assert np.array_equal(slow.rank_pairs, fast.rank_pairs)
+
+
+def doubled(given: Scenario) -> Scenario:
+    """Return the scenario with every duration doubled, which halves every rate."""
+    changes: dict[str, Any] = {name: 2.0 * getattr(given, name) for name in DURATIONS}
+    if given.max_interval_s is not None:
+        changes["max_interval_s"] = 2.0 * given.max_interval_s
+    at_s = [2.0 * at for at in given.arrived_at_s]
+    return replace(given, arrived_at_s=at_s, timing=doubled_timing(given.timing), **changes)
+
+
+def doubled_timing(timing: TimingModel) -> TimingModel:
+    coefficients = timing.coefficients.copy()
+    for name in TIMES_OF_TIMING:
+        coefficients[name] *= 2.0
+    return replace(timing, coefficients=coefficients)
