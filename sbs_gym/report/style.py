@@ -10,7 +10,6 @@ from typing import Any
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RC: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 160,
