@@ -2,6 +2,7 @@
 VENV ?= .venv
 JOBS ?= 2
 TRACE ?=
+TRACE_LOAD ?= 0.7
 BIN := $(VENV)/bin
 PYTHON ?=
 SCHEDULERS := [round_robin,least_tokens,work_conserving,sbs,sbs_budget]
@@ -64,7 +65,7 @@ run: $(VENV)/.core  ## compare five schedulers on two timings (TRACE=file: and o
 	  seeds=8 jobs=$(JOBS) output_dir=outputs/first_light_linear
 ifneq ($(TRACE),)
 	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=trace 'workload.path=$(TRACE)' \
-	  seeds=8 jobs=$(JOBS) output_dir=outputs/first_trace
+	  $(if $(TRACE_LOAD),load=$(TRACE_LOAD)) seeds=8 jobs=$(JOBS) output_dir=outputs/first_trace
 endif
 
 docs: $(VENV)/.dev  ## run the commands in README.md and write their tables there

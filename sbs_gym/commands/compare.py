@@ -82,8 +82,10 @@ def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
         "pairs": comparison.paired_table(found.paired),
         "lengths": comparison.lengths_table(found.by_length),
     }
+    trace = config.workload.kind == "trace"
     tables.show(
         setting_line(config),
+        *(["every seed replays this trace: intervals hold the luck of timing, not of other traffic"] * trace),
         f"{tables.rate_line(first)}; seeds {config.seed} to {config.seed + found.num_seeds - 1}",
         "",
         *(made[name] for name in shown),
