@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sbs_gym.commands.progress import ProgressReport
 from sbs_gym.commands.simulate import setting_line
-from sbs_gym.commands.words import items, scheduler_names, split_words, whole
+from sbs_gym.commands.words import items, require_trace, scheduler_names, split_words, whole
 from sbs_gym.compare import Comparison, compare
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.metrics.intervals import mean_interval
@@ -19,6 +19,7 @@ DEFAULT_SCHEDULERS = "[round_robin,least_tokens,work_conserving,sbs,sbs_budget]"
 DEFAULT_SEEDS = "8"
 OWN = ("schedulers", "seeds", "jobs", "reference", "show")
 TABLES = ("ttft", "engines", "pairs", "lengths")
+REPLAYED = "every seed replays this trace: intervals hold the luck of timing alone"
 HELP = f"""
 sbs-gym compare [schedulers=[a,b,…]] [seeds=8] [jobs=1] [reference=sbs] [key=value ...]
 
@@ -53,8 +54,11 @@ def run(words: Sequence[str]) -> None:
     shown = items(own.get("show", ",".join(TABLES)))
     for table in shown:
         require_choice("show", table, TABLES)
+    if "reference" in own:
+        require_choice("reference", own["reference"], names)
     settings = {name: load_settings([*rest, f"scheduler={name}"], also=OWN) for name in names}
     output_dir = settings[names[0]].output_dir
+    require_trace(settings[names[0]].run)
     try:
         with ProgressReport("comparing") as progress:
             found = compare(
@@ -85,7 +89,7 @@ def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
     trace = config.workload.kind == "trace"
     tables.show(
         setting_line(config),
-        *(["every seed replays this trace: intervals hold the luck of timing, not of other traffic"] * trace),
+        *([REPLAYED] * trace),
         f"{tables.rate_line(first)}; seeds {config.seed} to {config.seed + found.num_seeds - 1}",
         "",
         *(made[name] for name in shown),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sbs_gym.commands.progress import ProgressReport
+from sbs_gym.commands.words import require_trace
 from sbs_gym.config.run import RunConfig
 from sbs_gym.report import tables
 from sbs_gym.result import Result, check_output_dir
@@ -37,6 +38,7 @@ by_length.parquet, config.yaml and provenance.json.
 def run(words: Sequence[str]) -> None:
     """Run one simulation and print it."""
     settings = load_settings(words)
+    require_trace(settings.run)
     if settings.output_dir is not None:
         check_output_dir(settings.output_dir, settings.run)
     with ProgressReport("simulating") as progress:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sbs_gym.config.groups import group_names
+from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_choice, require_number
 
 
@@ -63,8 +64,14 @@ def scheduler_names(text: str) -> list[str]:
 
 def existing_file(text: str) -> Path:
     """Return the path of a file that is there."""
-    path = Path(text.strip("'\"")).expanduser()
+    path = Path(text).expanduser()
     if not path.is_file():
         problem = "is a directory" if path.is_dir() else "is not there"
         raise ConfigError(f"{text!r} {problem}; expected a file")
     return path
+
+
+def require_trace(config: RunConfig) -> None:
+    """Raise ConfigError if the run replays a trace file that is not there."""
+    if config.workload.kind == "trace" and config.workload.path is not None:
+        existing_file(config.workload.path)
