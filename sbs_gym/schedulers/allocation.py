@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Allocation, LimitAction, PolicyPurpose
@@ -65,7 +67,7 @@ def _leftover_cost(w, k):  # type: ignore[no-untyped-def]
     r, done = skip_tokens(w, known.head, known.head_done, ahead)
     cost = 0.0
     while left > 0:
-        q = w.requests[r].input_tokens - done
+        q = np.int64(w.requests[r].input_tokens) - done
         cost += chunk_cost(w, q, done)
         left -= q
         r = w.requests[r].next

@@ -8,6 +8,8 @@ by arrival, whatever the order.
 
 from __future__ import annotations
 
+import numpy as np
+
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.state import Life, Order
 
@@ -76,7 +78,7 @@ def first_in_buffer(w):  # type: ignore[no-untyped-def]
 
 @inlined
 def _key(w, r, longest_first):  # type: ignore[no-untyped-def]
-    length = w.requests[r].input_tokens
+    length = np.int64(w.requests[r].input_tokens)
     rank = _LONGEST_FIRST - length if longest_first else length
     return (rank << _ID_BITS) | r
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.prefill import affordable, chunk_cost, cost_limit
 from sbs_gym.sim.state import Life, StartRule
@@ -215,7 +217,7 @@ def _expect_share(w, k, d, work, budget):  # type: ignore[no-untyped-def]
     r, done = skip_tokens(w, known.head, known.head_done, known.assumed_tokens)
     tokens, pairs, used = 0, 0, 0.0
     while left > 0:
-        need = w.requests[r].input_tokens - done
+        need = np.int64(w.requests[r].input_tokens) - done
         q = min(need, left)
         if limit < math.inf:
             q = affordable(w, q, done, used, limit, tokens == 0)

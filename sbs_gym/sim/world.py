@@ -114,15 +114,15 @@ def _one(dtype: np.dtype[Any], **values: float) -> Any:
 
 
 def _requests(table: RequestTable) -> NDArray[Any]:
-    requests = np.zeros(len(table), dtype=state.REQUEST)
+    blank = np.zeros(1, dtype=state.REQUEST)
+    for name in REQUEST_RECORD.names or ():
+        blank[name] = math.nan if name.endswith("_at_s") else -1
+    blank["next"] = -1
+    requests = np.empty(len(table), dtype=state.REQUEST)
+    requests[:] = blank[0]
     requests["arrived_at_s"] = table.arrived_at_s
     requests["input_tokens"] = table.input_tokens
     requests["output_tokens"] = table.output_tokens
-    for name in REQUEST_RECORD.names or ():
-        if name.endswith("_at_s") and name != "arrived_at_s":
-            requests[name] = math.nan
-    requests["instance"] = requests["rank"] = requests["waited_releases"] = -1
-    requests["next"] = -1
     return requests
 
 
@@ -211,7 +211,8 @@ def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
 def collect_records(world: World) -> RunRecords:
     """Return what the run left behind; requests still buffered lose their working value."""
     requests, clock = world.requests, world.clock
-    requests["waited_releases"][np.isnan(requests["dispatched_at_s"])] = -1
+    if clock.num_dispatched < len(requests):
+        requests["waited_releases"][np.isnan(requests["dispatched_at_s"])] = -1
     done = int(clock.num_passes)
     recorded, dp = bool(world.setup.record_ranks), int(world.setup.dp)
     return RunRecords(
