@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 from numba import config as numba_config
+from numba import types
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _KEPT_DIGESTS = 4
@@ -61,8 +62,8 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Like `compiled`, and inlined wherever it is called.
 
-    For small functions on the path of every request: a call that copies the world's addresses
-    costs more than their work (measured: a run is four times as fast).
+    For everything that takes the world: a call copies all its addresses, which costs more than most
+    of these functions do (measured: inlined, a run is twice as fast and compiles no slower).
     """
     return _compile(function, forceinline=True)
 
@@ -74,6 +75,21 @@ def _compile(function: Function, *, forceinline: bool) -> Function:
     numba_config.CACHE_DIR = str(cache_directory())
     try:
         compile_ = numba.njit(cache=True, error_model="numpy", forceinline=forceinline)
-        return compile_(function)  # type: ignore[no-any-return]
+        return _without_literals(compile_(function))  # type: ignore[no-any-return]
     finally:
         numba_config.CACHE_DIR = before
+
+
+def _without_literals(dispatcher: Any) -> Any:
+    """Let calls with constants share the specialisation of their type.
+
+    numba compiles f(w, 0) and f(w, 1) apart, which made a third of all compilation.
+    """
+    specialise = dispatcher.get_call_template
+
+    def specialise_by_type(args: Any, kws: Any) -> Any:
+        plain = [types.unliteral(kind) for kind in args]
+        return specialise(plain, {name: types.unliteral(kind) for name, kind in kws.items()})
+
+    dispatcher.get_call_template = specialise_by_type
+    return dispatcher

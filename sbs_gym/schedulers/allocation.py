@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Allocation, LimitAction, PolicyPurpose
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer, past_limit, take_from_buffer
@@ -22,7 +22,7 @@ _FORCE = int(LimitAction.FORCE)
 _REJECTED = int(Life.REJECTED)
 
 
-@compiled
+@inlined
 def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
     """Place up to `most` buffered requests on the ranks of instance `i`; return how many."""
     measure_room(w, rules, i, budget)
@@ -56,7 +56,7 @@ def measure_room(w, rules, i, budget):  # type: ignore[no-untyped-def]
         w.room[d] = full - load
 
 
-@compiled
+@inlined
 def _leftover_cost(w, k):  # type: ignore[no-untyped-def]
     """Return the cost of rank `k`'s leftover: each prompt's rest as one chunk with context."""
     known = w.rank_views[k]
@@ -108,7 +108,7 @@ def roomiest(w):  # type: ignore[no-untyped-def]
     return best
 
 
-@compiled
+@inlined
 def choose_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
     """Return the rank of instance `i` for request `r`; at least one rank is eligible."""
     rule = rules.allocation
@@ -126,7 +126,7 @@ def _is_eligible(w, d):  # type: ignore[no-untyped-def]
     return w.room[d] > 0.0 or not w.setup.gated
 
 
-@compiled
+@inlined
 def _least_loaded(w, rule, i):  # type: ignore[no-untyped-def]
     best, least = -1, math.inf
     for d in range(w.setup.dp):
@@ -141,7 +141,7 @@ def _least_loaded(w, rule, i):  # type: ignore[no-untyped-def]
     return best
 
 
-@compiled
+@inlined
 def _next_in_turn(w, i):  # type: ignore[no-untyped-def]
     view, dp = w.views[i], w.setup.dp
     for step in range(dp):
@@ -152,7 +152,7 @@ def _next_in_turn(w, i):  # type: ignore[no-untyped-def]
     return 0
 
 
-@compiled
+@inlined
 def _random_rank(w, r, num_eligible):  # type: ignore[no-untyped-def]
     left = draw(w, _ALLOCATE, r, num_eligible)
     for d in range(w.setup.dp):
@@ -163,7 +163,7 @@ def _random_rank(w, r, num_eligible):  # type: ignore[no-untyped-def]
     return 0
 
 
-@compiled
+@inlined
 def reject_past_limit(w):  # type: ignore[no-untyped-def]
     """Reject every buffered request that has waited more than n_limit releases."""
     clock, setup = w.clock, w.setup

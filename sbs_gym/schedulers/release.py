@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 from sbs_gym.schedulers.allocation import allocate, reject_past_limit
 from sbs_gym.schedulers.budget import choose_budget
 from sbs_gym.schedulers.routing import choose_instance, next_ready
@@ -78,7 +78,7 @@ def _qualifies(w, rules, i, interval):  # type: ignore[no-untyped-def]
     return fill >= rules.full_batch_frac * setup.dp * setup.chunk_tokens
 
 
-@compiled
+@inlined
 def _release_to(w, rules, i):  # type: ignore[no-untyped-def]
     """Release to instance `i`, or bar it for this round if no rank of it has room."""
     leftovers_alone = w.setup.start_rule == _ON_RELEASE and w.views[i].leftover_tokens > 0
@@ -117,7 +117,7 @@ def _set_gated_timer(w, interval):  # type: ignore[no-untyped-def]
     clock.timer_at_s = at
 
 
-@compiled
+@inlined
 def _run_ungated_round(w, rules):  # type: ignore[no-untyped-def]
     batched = rules.release == _SIZE_OR_TIMEOUT
     while w.buffer.num > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 from sbs_gym.rng import Stream, hash64
 from sbs_gym.schedulers.rules import PolicyPurpose, Routing
 from sbs_gym.sim.view import is_ready
@@ -15,7 +15,7 @@ _ROUND_ROBIN, _RANDOM = int(Routing.ROUND_ROBIN), int(Routing.RANDOM)
 _LEAST_REQUESTS, _POWER_OF_TWO = int(Routing.LEAST_REQUESTS), int(Routing.POWER_OF_TWO)
 
 
-@compiled
+@inlined
 def choose_instance(w, rules, r):  # type: ignore[no-untyped-def]
     """Return the instance for a release whose first request is `r`."""
     num = w.setup.num_prefill
@@ -37,14 +37,14 @@ def choose_instance(w, rules, r):  # type: ignore[no-untyped-def]
     return best
 
 
-@compiled
+@inlined
 def draw(w, purpose, r, count):  # type: ignore[no-untyped-def]
     """Return a whole number in [0, count), addressed by the request."""
     word = hash64(w.setup.seed, _POLICY, purpose, r, 0)
     return np.int64(word % np.uint64(count))
 
 
-@compiled
+@inlined
 def _better_of_two(w, r, num):  # type: ignore[no-untyped-def]
     if num == 1:
         return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 from sbs_gym.sim.state import Life, Order
 
 _BUFFERED = int(Life.BUFFERED)
@@ -95,7 +95,7 @@ def _front_of_buckets(w):  # type: ignore[no-untyped-def]
         buffer.front += 1
 
 
-@compiled
+@inlined
 def _open_bucket(w):  # type: ignore[no-untyped-def]
     buffer = w.buffer
     number = w.requests[oldest_in_buffer(w)].waited_releases
@@ -115,7 +115,7 @@ def _bucket_number(w, position, fallback):  # type: ignore[no-untyped-def]
     return request.waited_releases if request.life == _BUFFERED else fallback
 
 
-@compiled
+@inlined
 def _sort(keys, start, end):  # type: ignore[no-untyped-def]
     """Sort keys[start:end]; all keys differ, so any sorting gives the same result."""
     if end - start > _FEW:
@@ -130,7 +130,7 @@ def _sort(keys, start, end):  # type: ignore[no-untyped-def]
         keys[j] = key
 
 
-@compiled
+@inlined
 def _heap_sort(keys, start, count):  # type: ignore[no-untyped-def]
     for root in range(count // 2 - 1, -1, -1):
         _sink(keys, start, root, count)
@@ -139,7 +139,7 @@ def _heap_sort(keys, start, count):  # type: ignore[no-untyped-def]
         _sink(keys, start, 0, last)
 
 
-@compiled
+@inlined
 def _sink(keys, start, root, count):  # type: ignore[no-untyped-def]
     """Restore the largest-on-top heap of keys[start:start + count] below `root`."""
     key = keys[start + root]
@@ -157,7 +157,7 @@ def _sink(keys, start, root, count):  # type: ignore[no-untyped-def]
     keys[start + slot] = key
 
 
-@compiled
+@inlined
 def _heap_push(w, key):  # type: ignore[no-untyped-def]
     keys = w.keys
     slot = w.buffer.num_keys
@@ -168,7 +168,7 @@ def _heap_push(w, key):  # type: ignore[no-untyped-def]
     keys[slot] = key
 
 
-@compiled
+@inlined
 def _heap_pop(w):  # type: ignore[no-untyped-def]
     keys = w.keys
     last = w.buffer.num_keys - 1

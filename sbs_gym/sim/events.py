@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 
 
 @inlined
@@ -42,7 +42,7 @@ def push_event(w, time_s, kind, instance, first, end, budget):  # type: ignore[n
     event.budget = budget
 
 
-@compiled
+@inlined
 def pop_event(w):  # type: ignore[no-untyped-def]
     """Remove the first event; its fields must have been read before."""
     events = w.events

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 from sbs_gym.sim.buffer import add_to_buffer
 from sbs_gym.sim.events import next_instant, pop_event, push_event
 from sbs_gym.sim.prefill import deliver_release, finish_pass, start_pass
@@ -71,7 +71,7 @@ def _may_go_on(w):  # type: ignore[no-untyped-def]
     return -1
 
 
-@compiled
+@inlined
 def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
     """Handle the heap's events of this instant whose kind comes before `before_kind`."""
     clock = w.clock

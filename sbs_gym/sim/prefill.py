@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.state import Kind, Life, StartRule
 from sbs_gym.timing.luck import (
@@ -61,7 +61,7 @@ def consider_start(w, i):  # type: ignore[no-untyped-def]
         push_event(w, w.clock.now_s, _PASS_START, i, 0, 0, 0)
 
 
-@compiled
+@inlined
 def start_pass(w, i):  # type: ignore[no-untyped-def]
     """Form the next pass of instance `i` and schedule its end."""
     now = w.clock.now_s
@@ -138,7 +138,7 @@ def chunk_cost(w, q, context):  # type: ignore[no-untyped-def]
     return w.timing.token_cost_s * q + w.timing.pair_cost_s * q * (context + 0.5 * q)
 
 
-@compiled
+@inlined
 def affordable(w, q, context, used, limit, is_first):  # type: ignore[no-untyped-def]
     """Return the most tokens, at most `q`, that keep the share's cost within its limit."""
     if used + chunk_cost(w, q, context) <= limit:
@@ -153,7 +153,7 @@ def affordable(w, q, context, used, limit, is_first):  # type: ignore[no-untyped
     return max(low, 1) if is_first else low
 
 
-@compiled
+@inlined
 def _pass_duration(w, i):  # type: ignore[no-untyped-def]
     skew = w.timing.skew_mean if w.setup.mean_luck else _skew_now(w, i)
     duration = prefill_pass_s(w.timing, w.table, w.scratch_tokens, w.scratch_pairs, skew)
@@ -164,7 +164,7 @@ def _pass_duration(w, i):  # type: ignore[no-untyped-def]
     return duration * pass_jitter(w.timing, w.setup.seed, i, w.clock.now_s)
 
 
-@compiled
+@inlined
 def _skew_now(w, i):  # type: ignore[no-untyped-def]
     """Advance the instance's AR(1) to this instant's grid step and return its factor."""
     timing, instance = w.timing, w.instances[i]
@@ -180,7 +180,7 @@ def _skew_now(w, i):  # type: ignore[no-untyped-def]
     return skew_factor(timing, instance.skew_x)
 
 
-@compiled
+@inlined
 def finish_pass(w, i):  # type: ignore[no-untyped-def]
     """Deliver the results of the running pass: first tokens, record, signal; then start anew."""
     instance = w.instances[i]
@@ -210,7 +210,7 @@ def _finish_share(w, k):  # type: ignore[no-untyped-def]
     return rank.num_finishing
 
 
-@compiled
+@inlined
 def _record_pass(w, i, num_finished):  # type: ignore[no-untyped-def]
     setup, instance = w.setup, w.instances[i]
     row = w.passes[w.clock.num_passes]
@@ -243,7 +243,7 @@ def _record_pass(w, i, num_finished):  # type: ignore[no-untyped-def]
     w.clock.num_passes += 1
 
 
-@compiled
+@inlined
 def _send_signal(w, i):  # type: ignore[no-untyped-def]
     setup, clock, instance = w.setup, w.clock, w.instances[i]
     if setup.signal_loss_frac > 0.0 and signal_lost(

@@ -9,6 +9,7 @@ Python (NUMBA_DISABLE_JIT=1) the same code indexes the arrays themselves.
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from typing import Any
 
@@ -31,12 +32,8 @@ class Rows(types.Type):
 
     def __init__(self, dtype: types.Type) -> None:
         self.dtype = dtype
-        super().__init__(name=f"Rows({dtype})")
-
-    @property
-    def key(self) -> types.Type:
-        """Two Rows of the same dtype are the same type."""
-        return self.dtype
+        # A short name: it becomes part of the symbol of every function that takes the world.
+        super().__init__(name=f"Rows{hashlib.sha256(str(dtype).encode()).hexdigest()[:12]}")
 
 
 @register_model(Rows)

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from sbs_gym.jit import compiled, inlined
+from sbs_gym.jit import inlined
 from sbs_gym.sim.prefill import affordable, chunk_cost, cost_limit
 from sbs_gym.sim.state import Life, StartRule
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s
@@ -61,7 +61,7 @@ def begin_release(w, i):  # type: ignore[no-untyped-def]
         w.rank_views[k].last_tokens = 0
 
 
-@compiled
+@inlined
 def note_release(w, i, delivered_at_s, budget):  # type: ignore[no-untyped-def]
     """Record a release to instance `i`, and what it leads the scheduler to expect."""
     view = w.views[i]
@@ -77,7 +77,7 @@ def note_release(w, i, delivered_at_s, budget):  # type: ignore[no-untyped-def]
     refresh_leftovers(w, i)
 
 
-@compiled
+@inlined
 def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
     """Take in the EndForward signal of instance `i` that stands in ring slot `slot`."""
     signal, view, clock = w.signals[slot], w.views[i], w.clock
@@ -114,7 +114,7 @@ def _acknowledge(w, i, k, done_tokens):  # type: ignore[no-untyped-def]
         view.outstanding_requests -= 1
 
 
-@compiled
+@inlined
 def _stop_expecting(w, i):  # type: ignore[no-untyped-def]
     view = w.views[i]
     view.running = 0
@@ -124,7 +124,7 @@ def _stop_expecting(w, i):  # type: ignore[no-untyped-def]
     _set_earliest_watchdog(w)
 
 
-@compiled
+@inlined
 def _set_earliest_watchdog(w):  # type: ignore[no-untyped-def]
     earliest = math.inf
     for i in range(w.setup.num_prefill):
@@ -132,7 +132,7 @@ def _set_earliest_watchdog(w):  # type: ignore[no-untyped-def]
     w.clock.watchdog_at_s = earliest
 
 
-@compiled
+@inlined
 def _expect_after_signal(w, i, started_at_s, ended_at_s):  # type: ignore[no-untyped-def]
     """Say what the instance does now, given that a pass of it ended at `ended_at_s`."""
     view, rule = w.views[i], w.setup.start_rule
@@ -153,14 +153,14 @@ def _expect_after_signal(w, i, started_at_s, ended_at_s):  # type: ignore[no-unt
         _expect_pass(w, i, view.last_at_s, False, view.last_budget)
 
 
-@compiled
+@inlined
 def _release_makes_pass_of(w, instant_s):  # type: ignore[no-untyped-def]
     if w.setup.leftovers_alone and w.setup.start_rule != _FREE_RUNNING:
         return False
     return w.setup.dispatch_delay_s == 0.0 and w.clock.now_s == instant_s
 
 
-@compiled
+@inlined
 def begin_pass(w, i):  # type: ignore[no-untyped-def]
     """Believe that instance `i` starts a pass of its leftovers now."""
     w.views[i].to_begin = 0
@@ -177,7 +177,7 @@ def _delivered_tokens(w, i, without_last):  # type: ignore[no-untyped-def]
     return tokens
 
 
-@compiled
+@inlined
 def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untyped-def]
     """Believe in a pass from `start_s` on, formed as the engine would from what was sent."""
     view, dp = w.views[i], w.setup.dp
@@ -196,7 +196,7 @@ def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untype
     _set_earliest_watchdog(w)
 
 
-@compiled
+@inlined
 def mean_luck_pass_s(w):  # type: ignore[no-untyped-def]
     """Return the duration at mean luck of the pass in the scratch arrays."""
     timing = w.timing
@@ -204,7 +204,7 @@ def mean_luck_pass_s(w):  # type: ignore[no-untyped-def]
     return predicted if predicted > 0.0 else empty_pass_s(timing)
 
 
-@compiled
+@inlined
 def _expect_share(w, k, d, work, budget):  # type: ignore[no-untyped-def]
     """Write rank `k`'s expected tokens and pairs into place `d` of the scratch arrays."""
     known = w.rank_views[k]
@@ -265,7 +265,7 @@ def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
     view.leftover_chunk_tokens = capped
 
 
-@compiled
+@inlined
 def note_watchdog(w, i):  # type: ignore[no-untyped-def]
     """Give up waiting for the signal of the believed pass: take it as ended, and as ready."""
     view = w.views[i]
