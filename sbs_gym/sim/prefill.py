@@ -32,9 +32,13 @@ def deliver_release(w, i, first, end, budget):  # type: ignore[no-untyped-def]
     now = w.clock.now_s
     instance = w.instances[i]
     for position in range(first, end):
-        request = w.requests[w.log[position]]
+        r = w.log[position]
+        request = w.requests[r]
         request.delivered_at_s = now
-        w.ranks[i * w.setup.dp + request.rank].queued_tokens += request.input_tokens
+        rank = w.ranks[i * w.setup.dp + request.rank]
+        rank.queued_tokens += request.input_tokens
+        if rank.head < 0:
+            rank.head = r
         instance.queued_tokens += request.input_tokens
     instance.budget_tokens = budget
     instance.released = 1

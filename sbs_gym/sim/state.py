@@ -175,7 +175,6 @@ RANK = _dtype(
     ("pass_pairs", np.int64),  # sum of q * (2 * context + q)
     ("head_done", np.int64),  # tokens of the head that are done or in the running pass
     ("head", np.int32),  # first request with tokens not yet in a pass; -1 for none
-    ("tail", np.int32),  # last request ever sent here
     ("pass_head", np.int32),  # first request that the running pass completes
     ("num_finishing", np.int32),
     ("num_chunks", np.int32),
@@ -215,6 +214,7 @@ RANK_VIEW = _dtype(
     ("num_unacked", np.int64),
     ("head_done", np.int64),
     ("head", np.int32),  # first request not fully acked; -1 for none
+    ("tail", np.int32),  # last request ever sent there
 )
 
 # `instance` or, for deliveries, the range [first, end) of the dispatch log and the budget.

@@ -31,18 +31,16 @@ def note_dispatch(w, r, i, d):  # type: ignore[no-untyped-def]
     """Record that request `r` goes to rank `d` of instance `i` in the release being made."""
     request, clock, view = w.requests[r], w.clock, w.views[i]
     k = i * w.setup.dp + d
-    rank, known = w.ranks[k], w.rank_views[k]
+    known = w.rank_views[k]
     request.dispatched_at_s = clock.now_s
     request.waited_releases = clock.release_number - request.waited_releases
     request.instance = i
     request.rank = d
     request.life = _DISPATCHED
     request.next = -1
-    if rank.tail >= 0:
-        w.requests[rank.tail].next = r
-    rank.tail = r
-    if rank.head < 0:
-        rank.head = r
+    if known.tail >= 0:
+        w.requests[known.tail].next = r
+    known.tail = r
     if known.head < 0:
         known.head = r
     w.log[clock.num_dispatched] = r

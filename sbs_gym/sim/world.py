@@ -135,7 +135,7 @@ def _instances(num: int, chunk_tokens: int) -> NDArray[Any]:
 
 def _ranks(num: int) -> NDArray[Any]:
     ranks = np.zeros(num, dtype=state.RANK)
-    ranks["head"] = ranks["tail"] = ranks["pass_head"] = -1
+    ranks["head"] = ranks["pass_head"] = -1
     return ranks
 
 
@@ -150,7 +150,7 @@ def _views(num: int, chunk_tokens: int) -> NDArray[Any]:
 
 def _rank_views(num: int) -> NDArray[Any]:
     rank_views = np.zeros(num, dtype=state.RANK_VIEW)
-    rank_views["head"] = -1
+    rank_views["head"] = rank_views["tail"] = -1
     return rank_views
 
 

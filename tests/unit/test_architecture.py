@@ -1,0 +1,46 @@
+"""Rules about the code that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "sbs_gym"
+# What a scheduler may not see: the engines' state, and what a request is yet to become.
+TRUTH = {"instances", "ranks", "signals", "events"}
+FUTURE = {"output_tokens", "first_token_at_s", "prefill_started_at_s", "delivered_at_s"}
+SCHEDULER_SIDE = [*(PACKAGE / "schedulers").glob("*.py"), PACKAGE / "sim" / "view.py"]
+
+
+def attributes_of(path: Path, owner: str | None = None) -> set[str]:
+    """Names read as `owner.name`, or as `anything.name`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            of = node.value.id if isinstance(node.value, ast.Name) else None
+            if owner is None or of == owner:
+                found.add(node.attr)
+    return found
+
+
+@pytest.mark.parametrize("path", SCHEDULER_SIDE, ids=lambda path: path.name)
+def test_a_scheduler_reads_neither_the_truth_nor_the_future(path):
+    allowed = {"signals"} if path.name == "view.py" else set()  # view.py takes signals in
+    assert attributes_of(path, "w") & (TRUTH - allowed) == set()
+    assert attributes_of(path) & FUTURE == set()
+
+
+def test_the_engine_reads_no_belief_of_the_scheduler():
+    seen = attributes_of(PACKAGE / "sim" / "prefill.py", "w")
+    assert seen & {"views", "rank_views", "buffer", "keys"} == set()
+
+
+def test_no_module_is_too_long_to_read():
+    long = {
+        path.relative_to(PACKAGE).as_posix(): lines
+        for path in PACKAGE.rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    }
+    assert long == {}
