@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,29 @@ def capacity_requests_per_s(
     return _capacity(cluster, workload, timing, _file_stamp(workload))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """How fast a backlog drains.
+
+    Attributes:
+        requests_per_s: Finished requests over the time until the last one finished.
+        input_tokens_per_s: Their prompt tokens over the same time.
+    """
+
+    requests_per_s: float
+    input_tokens_per_s: float
+
+
 def drain_rate(config: RunConfig, num_requests: int = BACKLOG_REQUESTS) -> float:
     """Return the rate at which a backlog drains under the scheduler of `config`, requests/s.
+
+    As `drain`, which gives prompt tokens per second too.
+    """
+    return drain(config, num_requests).requests_per_s
+
+
+def drain(config: RunConfig, num_requests: int = BACKLOG_REQUESTS) -> Drain:
+    """Return the rates at which a backlog drains under the scheduler of `config`, at mean luck.
 
     The whole backlog arrives at 0, so `age_longest` takes it longest first. That packs prompts of
     equal context together and flatters timings with attention; `scheduler.order=arrival` gives
@@ -61,7 +83,10 @@ def drain_rate(config: RunConfig, num_requests: int = BACKLOG_REQUESTS) -> float
 def timing_for(cluster: ClusterConfig, timing: TimingConfig) -> TimingModel:
     """Return the timing model of one prefill instance of the cluster."""
     return build_timing(
-        timing, dp=cluster.prefill_dp, ep=cluster.prefill_ep, chunk_tokens=cluster.chunk_tokens
+        timing,
+        dp=cluster.prefill_dp,
+        ep=cluster.prefill_expert_span,
+        chunk_tokens=cluster.chunk_tokens,
     )
 
 
@@ -76,7 +101,7 @@ def _capacity(
     preset = read_group("scheduler", _REFERENCE_PRESET)
     scheduler = scheduler_from_mapping(preset | {"order": _REFERENCE_ORDER})
     table = _backlog(workload, BACKLOG_REQUESTS, _SEED)
-    return _drain(table, cluster, scheduler, timing, _SEED)
+    return _drain(table, cluster, scheduler, timing, _SEED).requests_per_s
 
 
 def _drain(
@@ -85,7 +110,7 @@ def _drain(
     scheduler: SchedulerConfig,
     timing: TimingConfig,
     seed: int,
-) -> float:
+) -> Drain:
     records = driver.run(
         table,
         cluster,
@@ -96,10 +121,12 @@ def _drain(
         record_ranks=False,
     )
     first = records.requests["first_token_at_s"]
-    done = first[~np.isnan(first)]
-    if not len(done):
+    done = ~np.isnan(first)
+    if not done.any():
         raise SimulationError(f"scheduler {scheduler.name!r} finished no request of a backlog")
-    return float(len(done) / done.max())
+    took_s = float(first[done].max())
+    tokens = int(records.requests["input_tokens"][done].sum(dtype=np.int64))
+    return Drain(requests_per_s=float(done.sum()) / took_s, input_tokens_per_s=tokens / took_s)
 
 
 def _backlog(workload: WorkloadConfig, num_requests: int, seed: int) -> RequestTable:

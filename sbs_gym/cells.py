@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -91,9 +92,10 @@ def _finish(cells: Mapping[Cell, RunConfig], jobs: int) -> Iterator[tuple[Cell, 
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_die_on_interrupt)
     try:
-        running: dict[Future[Finished], Cell] = {
-            pool.submit(_run_cell, config): cell for cell, config in cells.items()
-        }
+        with _interrupts_held_back():  # submitting is what spawns the workers
+            running: dict[Future[Finished], Cell] = {
+                pool.submit(_run_cell, config): cell for cell, config in cells.items()
+            }
         for future in as_completed(running):
             yield running[future], future.result()
     except BrokenProcessPool:
@@ -110,9 +112,24 @@ def _compile_once(config: RunConfig) -> None:
     capacity_requests_per_s(config.cluster, config.workload, config.timing)
 
 
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back here, and in processes spawned here until they let it through.
+
+    A spawned worker imports for a second before its initializer runs; interrupted there, each would
+    print a traceback. Blocked signals are inherited and stay pending, so none is lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _die_on_interrupt() -> None:
     # Ctrl-C reaches every process of the terminal: a worker ends at once and without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _run_cell(config: RunConfig) -> Finished:

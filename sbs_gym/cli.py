@@ -14,6 +14,7 @@ from sbs_gym.errors import SbsGymError, SimulationError, require_choice
 COMMANDS = {
     "simulate": ("simulate", "one scheduler on one workload"),
     "compare": ("compare", "several schedulers under the same luck, with 95 % intervals"),
+    "drain": ("drain", "how fast a backlog drains under several schedulers"),
     "list": ("catalogue", "schedulers, workloads, arrivals, clusters, timings, trace formats"),
     "traces": ("traces", "describe PATH: what a request trace holds"),
     "timing": ("timing", "fit | validate: pass times against published measurements"),

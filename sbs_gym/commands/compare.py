@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
 
 from sbs_gym.commands.progress import ProgressReport
 from sbs_gym.commands.simulate import setting_line
-from sbs_gym.commands.words import items, require_trace, scheduler_names, split_words, whole
+from sbs_gym.commands.words import (
+    items,
+    numbers,
+    require_trace,
+    scheduler_names,
+    split_words,
+    whole,
+)
 from sbs_gym.compare import Comparison, compare
+from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.load_sweep import LoadSweep, compare_loads
 from sbs_gym.metrics.intervals import mean_interval
-from sbs_gym.report import comparison, plots, tables
+from sbs_gym.report import comparison, load_tables, plots, tables
+from sbs_gym.report.style import number
 from sbs_gym.schema import load_settings
 from sbs_gym.simulate import measured_run
 
 DEFAULT_SCHEDULERS = "[round_robin,least_tokens,work_conserving,sbs,sbs_budget]"
 DEFAULT_SEEDS = "8"
-OWN = ("schedulers", "seeds", "jobs", "reference", "show")
+OWN = ("schedulers", "seeds", "jobs", "reference", "show", "loads")
 TABLES = ("ttft", "engines", "pairs", "lengths")
+LOADS_TABLES = ("ttft", "pairs")
 REPLAYED = "every seed replays this trace: intervals hold the luck of timing alone"
 HELP = f"""
 sbs-gym compare [schedulers=[a,b,…]] [seeds=8] [jobs=1] [reference=sbs] [key=value ...]
@@ -33,12 +49,16 @@ length. The first tenth of every run is warm-up and is not measured, nor is its 
   jobs        processes
   reference   whom to compare with first; every immediate scheduler is a reference too
   show        tables to print; default [ttft,engines,pairs,lengths]
+  loads       several loads instead of load=…: one table of mean TTFT with the loads across, and
+              differences to the reference and to the better immediate scheduler of every load;
+              output_dir then gets a folder per load, loads.parquet and loads.png and .svg
   output_dir  also write comparison.json, runs.parquet, by_length.parquet, comparison.png and .svg.
               Finished runs are kept there: the same command goes on where it was interrupted.
 
 The other words are those of `sbs-gym simulate`, without scheduler=.
 
   sbs-gym compare 'schedulers=[round_robin,sbs]' workload=sbs_long load=0.8 seeds=8 jobs=2
+  sbs-gym compare 'loads=[0.5,0.7,0.9]' workload=sbs_short jobs=2 output_dir=outputs/loads
   sbs-gym compare workload=trace workload.path=trace.jsonl output_dir=outputs/mine
 """
 
@@ -46,40 +66,133 @@ The other words are those of `sbs-gym simulate`, without scheduler=.
 def run(words: Sequence[str]) -> None:
     """Run the comparison, print it, and write it if output_dir is given."""
     own, rest = split_words(words, OWN)
-    if any(word.partition("=")[0] == "scheduler" for word in rest):
-        raise ConfigError("scheduler=… is for one run; a comparison takes schedulers=[a,b]")
-    names = scheduler_names(own.get("schedulers", DEFAULT_SCHEDULERS))
-    seeds = whole("seeds", own.get("seeds", DEFAULT_SEEDS), 1, 10_000)
-    jobs = whole("jobs", own.get("jobs", "1"), 1, 256)
-    shown = items(own.get("show", ",".join(TABLES)))
-    for table in shown:
-        require_choice("show", table, TABLES)
-    if "reference" in own:
-        require_choice("reference", own["reference"], names)
-    settings = {name: load_settings([*rest, f"scheduler={name}"], also=OWN) for name in names}
-    output_dir = settings[names[0]].output_dir
-    require_trace(settings[names[0]].run)
-    try:
-        with ProgressReport("comparing") as progress:
-            found = compare(
-                {name: setting.run for name, setting in settings.items()},
-                seeds,
-                reference=own.get("reference"),
-                output_dir=output_dir,
-                jobs=jobs,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_kept(output_dir)) from None
-    show_comparison(found, shown)
+    asked = _Asked.read(own, rest)
+    settings = {
+        name: load_settings([*rest, f"scheduler={name}"], also=OWN) for name in asked.schedulers
+    }
+    configs = {name: setting.run for name, setting in settings.items()}
+    output_dir = settings[asked.schedulers[0]].output_dir
+    require_trace(configs[asked.schedulers[0]])
+    if asked.loads is None:
+        _run_one_load(configs, asked, output_dir)
+    else:
+        _run_loads(configs, asked.loads, asked, output_dir)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """The command's own words, checked."""
+
+    schedulers: list[str]
+    seeds: int
+    jobs: int
+    reference: str | None
+    shown: list[str]
+    loads: list[float] | None
+
+    @classmethod
+    def read(cls, own: Mapping[str, str], rest: Sequence[str]) -> _Asked:
+        given = {word.lstrip("+").partition("=")[0] for word in rest}
+        if "scheduler" in given:
+            raise ConfigError("scheduler=… is for one run; a comparison takes schedulers=[a,b]")
+        if "loads" in own and given & {"load", "rate_per_s"}:
+            raise ConfigError("loads=[…] and load=… or rate_per_s=… exclude each other; give one")
+        known = LOADS_TABLES if "loads" in own else TABLES
+        shown = items(own.get("show", ",".join(known)))
+        for table in shown:
+            require_choice("show", table, known)
+        names = scheduler_names(own.get("schedulers", DEFAULT_SCHEDULERS))
+        if "reference" in own:
+            require_choice("reference", own["reference"], names)
+        return cls(
+            schedulers=names,
+            seeds=whole("seeds", own.get("seeds", DEFAULT_SEEDS), 1, 10_000),
+            jobs=whole("jobs", own.get("jobs", "1"), 1, 256),
+            reference=own.get("reference"),
+            shown=shown,
+            loads=numbers("loads", own["loads"]) if "loads" in own else None,
+        )
+
+
+def _run_one_load(configs: Mapping[str, RunConfig], asked: _Asked, output_dir: Path | None) -> None:
+    with _kept_runs_told(output_dir), ProgressReport("comparing") as progress:
+        found = compare(
+            configs,
+            asked.seeds,
+            reference=asked.reference,
+            output_dir=output_dir,
+            jobs=asked.jobs,
+            progress=progress,
+        )
+    show_comparison(found, asked.shown)
     if output_dir is not None:
         write(found, output_dir)
+
+
+def _run_loads(
+    configs: Mapping[str, RunConfig], loads: Sequence[float], asked: _Asked, output_dir: Path | None
+) -> None:
+    with _kept_runs_told(output_dir), ProgressReport("comparing") as progress:
+        found = compare_loads(
+            configs,
+            loads,
+            asked.seeds,
+            reference=asked.reference,
+            output_dir=output_dir,
+            jobs=asked.jobs,
+            progress=progress,
+        )
+    show_loads(found, asked.shown)
+    if output_dir is not None:
+        found.save(output_dir)
+        title = f"{setting_line(_any_config(found.first))}, {found.first.num_seeds} seeds"
+        plots.save_figure(plots.loads_figure(found.table, title), output_dir, "loads")
+        tables.show(f"written to {output_dir}")
+
+
+def show_loads(found: LoadSweep, shown: Sequence[str] = LOADS_TABLES) -> None:
+    """Print mean TTFT by load, and the differences to the reference and to the better immediate."""
+    config, better = _any_config(found.first), found.better_immediate
+    capacity = found.first.runs["capacity_requests_per_s"].iloc[0]
+    trace = config.workload.kind == "trace"
+    parts: list[RenderableType] = []
+    if "ttft" in shown:
+        parts += [load_tables.means_table(found.table, better, found.first.num_seeds)]
+    if "pairs" in shown:
+        parts += _differences(found)
+    tables.show(
+        setting_line(config),
+        *([REPLAYED] * trace),
+        f"capacity {number(capacity)} requests/s; {_seeds(found.first)}",
+        *load_tables.legend(found.table, better),
+        "",
+        *parts,
+    )
+
+
+def _differences(found: LoadSweep) -> list[Table]:
+    reference, better = found.first.reference, found.better_immediate
+    others = [name for name in found.first.configs if name != reference]
+    made = [
+        load_tables.differences_table(
+            f"mean TTFT against {reference} (%, paired by seed, ± half 95 % interval)",
+            others,
+            dict.fromkeys(found.loads, reference),
+            found.ratio,
+        )
+    ]
+    waiting = [n for n, c in found.first.configs.items() if c.scheduler.release != "immediate"]
+    bases = {load: name for load, name in better.items() if name is not None}
+    if waiting and len(bases) == len(better):
+        title = f"mean TTFT against {load_tables.BETTER} (%, paired by seed, ± half 95 % interval)"
+        made.append(load_tables.differences_table(title, waiting, bases, found.ratio))
+    return made
 
 
 def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
     """Print the tables of a comparison, those named in `shown`."""
     first = {str(key): value for key, value in found.runs.iloc[0].items()}
-    config = next(iter(found.configs.values()))
+    config = _any_config(found)
     made = {
         "ttft": comparison.ttft_table(found.runs),
         "engines": comparison.engines_table(found.runs),
@@ -90,7 +203,7 @@ def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
     tables.show(
         setting_line(config),
         *([REPLAYED] * trace),
-        f"{tables.rate_line(first)}; seeds {config.seed} to {config.seed + found.num_seeds - 1}",
+        f"{tables.rate_line(first)}; {_seeds(found)}",
         "",
         *(made[name] for name in shown),
     )
@@ -123,13 +236,30 @@ def _figures(found: Comparison) -> list[plots.SchedulerFigures]:
 
 
 def _title(found: Comparison) -> str:
-    config = next(iter(found.configs.values()))
+    config = _any_config(found)
     load = float(found.runs["load_prefill_frac"].iloc[0])
     return f"{setting_line(config)}, load {load:.2f}, {found.num_seeds} seeds"
+
+
+def _any_config(found: Comparison) -> RunConfig:
+    return next(iter(found.configs.values()))
+
+
+def _seeds(found: Comparison) -> str:
+    first = _any_config(found).seed
+    return f"seeds {first} to {first + found.num_seeds - 1}"
+
+
+@contextlib.contextmanager
+def _kept_runs_told(output_dir: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_kept(output_dir)) from None
 
 
 def _kept(output_dir: Path | None) -> str:
     if output_dir is None:
         return "nothing was kept, because no output_dir was given"
-    finished = len(list((output_dir / "cells").glob("*.json")))
+    finished = len(list(output_dir.rglob("cells/*.json")))
     return f"{finished} finished runs are in {output_dir}; the same command goes on from there"

@@ -62,9 +62,21 @@ def show_result(result: Result) -> None:
 
 def setting_line(config: RunConfig) -> str:
     """Return cluster, workload, arrivals and timing in one line."""
-    cluster, workload = config.cluster, config.workload
+    workload = config.workload
     arrivals = workload.path if workload.kind == "trace" else f"{config.arrivals.name} arrivals"
+    return f"{workload.name}, {arrivals}, {_machine(config)}"
+
+
+def cluster_line(config: RunConfig) -> str:
+    """Return cluster, workload and timing in one line, without arrivals."""
+    workload = config.workload
+    path = f", {workload.path}" if workload.kind == "trace" else ""
+    return f"{workload.name}{path}, {_machine(config)}"
+
+
+def _machine(config: RunConfig) -> str:
+    cluster = config.cluster
     return (
-        f"{workload.name}, {arrivals}, {cluster.num_prefill} x {cluster.prefill_dp} ranks, "
+        f"{cluster.num_prefill} x {cluster.prefill_dp} ranks, "
         f"chunk {cluster.chunk_tokens}, timing {config.timing.kind}"
     )

@@ -50,6 +50,17 @@ def whole(key: str, text: str, low: int, high: int) -> int:
     return value
 
 
+def numbers(key: str, text: str) -> list[float]:
+    """Return the numbers of `[0.5,0.7]`, at least one."""
+    try:
+        values = [float(item) for item in items(text)]
+    except ValueError:
+        values = []
+    if not values:
+        raise ConfigError(f"{key}={text!r} is not allowed; expected numbers such as [0.5,0.7]")
+    return values
+
+
 def scheduler_names(text: str) -> list[str]:
     """Return the presets named in `[a,b]`, each known and named once, at least two."""
     names = items(text)

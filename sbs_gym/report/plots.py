@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -52,6 +53,28 @@ def comparison_figure(schedulers: Sequence[SchedulerFigures], title: str) -> Fig
         return figure
 
 
+def loads_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Return mean TTFT against load, one line per scheduler with its 95 % band.
+
+    Args:
+        table: One row per load and scheduler: `load`, `scheduler`, `ttft_mean_s`, `ttft_low_s`,
+            `ttft_high_s`, seconds.
+        title: Stands above the figure.
+    """
+    with rc_context(style.RC):
+        figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for place, (name, rows) in enumerate(table.groupby("scheduler", sort=False)):
+            _draw_load_line(axes, place, str(name), rows.sort_values("load"))
+        axes.set_xlabel("load (fraction of capacity)")
+        axes.set_ylabel("mean TTFT (ms), 95 % band over seeds")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper left")
+        figure.suptitle(title, fontsize=10)
+        return figure
+
+
 def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:
     """Write the figure as PNG and SVG, the same bytes for the same figure; return the paths."""
     paths = [directory / f"{name}.{kind}" for kind in ("png", "svg")]
@@ -59,6 +82,21 @@ def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:
         figure.savefig(paths[0], metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
+
+
+def _draw_load_line(axes: Axes, place: int, name: str, rows: pd.DataFrame) -> None:
+    colour = style.COLOURS[place % len(style.COLOURS)]
+    axes.plot(
+        rows["load"],
+        rows["ttft_mean_s"] * 1e3,
+        color=colour,
+        linestyle=style.LINE_STYLES[place % len(style.LINE_STYLES)],
+        marker="o",
+        markersize=3,
+        label=name,
+    )
+    low_ms, high_ms = rows["ttft_low_s"] * 1e3, rows["ttft_high_s"] * 1e3
+    axes.fill_between(rows["load"], low_ms, high_ms, color=colour, alpha=0.2, linewidth=0)
 
 
 def _draw_means(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> None:

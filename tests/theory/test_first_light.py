@@ -16,7 +16,6 @@ SMALL_CLUSTER = [
     "timing.max_weight=0.7",
     "cluster.num_prefill=3",
     "cluster.prefill_dp=8",
-    "cluster.prefill_ep=8",
     "cluster.chunk_tokens=3072",
     "cluster.dispatch_delay_s=0",
     "cluster.signal_delay_s=0",
