@@ -7,14 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
-from rich.table import Table
-
+from sbs_gym.commands.comparison_text import (
+    LOADS_TABLES,
+    TABLES,
+    any_config,
+    show_comparison,
+    show_loads,
+)
 from sbs_gym.commands.progress import ProgressReport
 from sbs_gym.commands.simulate import setting_line
 from sbs_gym.commands.words import (
     items,
-    numbers,
+    load_fractions,
     require_trace,
     scheduler_names,
     split_words,
@@ -23,19 +27,15 @@ from sbs_gym.commands.words import (
 from sbs_gym.compare import Comparison, compare
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_choice
-from sbs_gym.load_sweep import LoadSweep, compare_loads
+from sbs_gym.load_sweep import compare_loads
 from sbs_gym.metrics.intervals import mean_interval
-from sbs_gym.report import comparison, load_tables, plots, tables
-from sbs_gym.report.style import number
+from sbs_gym.report import comparison, plots, tables
 from sbs_gym.schema import load_settings
 from sbs_gym.simulate import measured_run
 
 DEFAULT_SCHEDULERS = "[round_robin,least_tokens,work_conserving,sbs,sbs_budget]"
 DEFAULT_SEEDS = "8"
 OWN = ("schedulers", "seeds", "jobs", "reference", "show", "loads")
-TABLES = ("ttft", "engines", "pairs", "lengths")
-LOADS_TABLES = ("ttft", "pairs")
-REPLAYED = "every seed replays this trace: intervals hold the luck of timing alone"
 HELP = f"""
 sbs-gym compare [schedulers=[a,b,…]] [seeds=8] [jobs=1] [reference=sbs] [key=value ...]
 
@@ -110,7 +110,7 @@ class _Asked:
             jobs=whole("jobs", own.get("jobs", "1"), 1, 256),
             reference=own.get("reference"),
             shown=shown,
-            loads=numbers("loads", own["loads"]) if "loads" in own else None,
+            loads=load_fractions(own["loads"]) if "loads" in own else None,
         )
 
 
@@ -145,68 +145,9 @@ def _run_loads(
     show_loads(found, asked.shown)
     if output_dir is not None:
         found.save(output_dir)
-        title = f"{setting_line(_any_config(found.first))}, {found.first.num_seeds} seeds"
+        title = f"{setting_line(any_config(found.first))}, {found.first.num_seeds} seeds"
         plots.save_figure(plots.loads_figure(found.table, title), output_dir, "loads")
         tables.show(f"written to {output_dir}")
-
-
-def show_loads(found: LoadSweep, shown: Sequence[str] = LOADS_TABLES) -> None:
-    """Print mean TTFT by load, and the differences to the reference and to the better immediate."""
-    config, better = _any_config(found.first), found.better_immediate
-    capacity = found.first.runs["capacity_requests_per_s"].iloc[0]
-    trace = config.workload.kind == "trace"
-    parts: list[RenderableType] = []
-    if "ttft" in shown:
-        parts += [load_tables.means_table(found.table, better, found.first.num_seeds)]
-    if "pairs" in shown:
-        parts += _differences(found)
-    tables.show(
-        setting_line(config),
-        *([REPLAYED] * trace),
-        f"capacity {number(capacity)} requests/s; {_seeds(found.first)}",
-        *load_tables.legend(found.table, better),
-        "",
-        *parts,
-    )
-
-
-def _differences(found: LoadSweep) -> list[Table]:
-    reference, better = found.first.reference, found.better_immediate
-    others = [name for name in found.first.configs if name != reference]
-    made = [
-        load_tables.differences_table(
-            f"mean TTFT against {reference} (%, paired by seed, ± half 95 % interval)",
-            others,
-            dict.fromkeys(found.loads, reference),
-            found.ratio,
-        )
-    ]
-    waiting = [n for n, c in found.first.configs.items() if c.scheduler.release != "immediate"]
-    bases = {load: name for load, name in better.items() if name is not None}
-    if waiting and len(bases) == len(better):
-        title = f"mean TTFT against {load_tables.BETTER} (%, paired by seed, ± half 95 % interval)"
-        made.append(load_tables.differences_table(title, waiting, bases, found.ratio))
-    return made
-
-
-def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
-    """Print the tables of a comparison, those named in `shown`."""
-    first = {str(key): value for key, value in found.runs.iloc[0].items()}
-    config = _any_config(found)
-    made = {
-        "ttft": comparison.ttft_table(found.runs),
-        "engines": comparison.engines_table(found.runs),
-        "pairs": comparison.paired_table(found.paired),
-        "lengths": comparison.lengths_table(found.by_length),
-    }
-    trace = config.workload.kind == "trace"
-    tables.show(
-        setting_line(config),
-        *([REPLAYED] * trace),
-        f"{tables.rate_line(first)}; {_seeds(found)}",
-        "",
-        *(made[name] for name in shown),
-    )
 
 
 def write(found: Comparison, output_dir: Path) -> None:
@@ -236,18 +177,9 @@ def _figures(found: Comparison) -> list[plots.SchedulerFigures]:
 
 
 def _title(found: Comparison) -> str:
-    config = _any_config(found)
+    config = any_config(found)
     load = float(found.runs["load_prefill_frac"].iloc[0])
     return f"{setting_line(config)}, load {load:.2f}, {found.num_seeds} seeds"
-
-
-def _any_config(found: Comparison) -> RunConfig:
-    return next(iter(found.configs.values()))
-
-
-def _seeds(found: Comparison) -> str:
-    first = _any_config(found).seed
-    return f"seeds {first} to {first + found.num_seeds - 1}"
 
 
 @contextlib.contextmanager

@@ -50,15 +50,19 @@ def whole(key: str, text: str, low: int, high: int) -> int:
     return value
 
 
-def numbers(key: str, text: str) -> list[float]:
-    """Return the numbers of `[0.5,0.7]`, at least one."""
+def load_fractions(text: str) -> list[float]:
+    """Return the loads of `[0.5,0.7]`, at least one, each in (0, 10] and once."""
     try:
-        values = [float(item) for item in items(text)]
+        loads = [float(item) for item in items(text)]
     except ValueError:
-        values = []
-    if not values:
-        raise ConfigError(f"{key}={text!r} is not allowed; expected numbers such as [0.5,0.7]")
-    return values
+        loads = []
+    if not loads:
+        raise ConfigError(f"loads={text!r} is not allowed; expected numbers such as [0.5,0.7]")
+    for load in loads:
+        require_number("loads", load, 0, 10, low_open=True)
+    if len(set(loads)) != len(loads):
+        raise ConfigError(f"loads={text!r} names one twice")
+    return loads
 
 
 def scheduler_names(text: str) -> list[str]:

@@ -64,6 +64,18 @@ def test_version(capsys):
         (["compare", "show=tftf"], "Did you mean 'ttft'"),
         (["compare", "reference=lpt"], "reference='lpt'"),
         (["compare", "jbos=2"], "Did you mean 'jobs'"),
+        (["compare", "loads=[0.5,x]"], "expected numbers such as"),
+        (["compare", "loads=[]"], "expected numbers such as"),
+        (["compare", "loads=[0.5]", "load=0.7"], "exclude each other"),
+        (["compare", "loads=[0.5]", "rate_per_s=7"], "exclude each other"),
+        (["compare", "loads=[0.5,0.50]"], "names one twice"),
+        (["compare", "loads=[0.5,-1]"], "out of range"),
+        (["compare", "loads=[0.5]", "show=engines"], "Known: pairs, ttft"),
+        (["drain"], "schedulers=[a,b,…] is missing"),
+        (["drain", "schedulers=[sbs]"], "at least two"),
+        (["drain", "schedulers=[sbs,lpt]", "load=0.7"], "does not matter to a backlog"),
+        (["drain", "schedulers=[sbs,lpt]", "num_requests=0"], "out of range"),
+        (["drain", "schedulers=[sbs,lpt]", "workloda=x"], "Did you mean 'workload'"),
         (["list", "schedulrs"], "Did you mean 'schedulers'"),
         (["traces"], "describe PATH"),
         (["traces", "describe"], "PATH"),
@@ -134,6 +146,48 @@ def test_compare_gives_the_same_text_twice(capsys):
     words = ["compare", "schedulers=round_robin,sbs", *SMALL, "seeds=2", "show=[ttft,pairs]"]
     assert "engines" not in told(capsys, *words)[1]
     assert told(capsys, *words)[1] == told(capsys, *words)[1]
+
+
+LOADS = ["compare", "schedulers=[round_robin,least_tokens,sbs]", "loads=[0.5,0.7]", "seeds=2"]
+
+
+def test_compare_at_several_loads_prints_them_across_and_writes_a_folder_each(capsys, tmp_path):
+    code, out, err = told(capsys, *LOADS, *SMALL, f"output_dir={tmp_path}")
+    assert code == 0, err
+    for word in ("load 0.5", "load 0.7", "seeds 0 to 1", "against sbs", "against †"):
+        assert word in out
+    assert max(len(line.rstrip()) for line in out.splitlines()[:-1]) <= 80
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "config.yaml", "load_0.5", "load_0.7", "loads.parquet", "loads.png", "loads.svg"
+    }  # fmt: skip
+    assert (tmp_path / "load_0.7" / "comparison.json").is_file()
+    code, _, err = told(capsys, *LOADS, *SMALL, f"output_dir={tmp_path}", "cluster.num_prefill=3")
+    assert code == 2
+    assert "another configuration" in err
+
+
+def test_one_load_of_several_is_the_comparison_at_that_load(capsys):
+    several = told(capsys, *LOADS, *SMALL, "show=ttft")[1]
+    one = told(capsys, *LOADS[:2], *SMALL, "seeds=2", "load=0.7", "show=ttft")[1]
+    sbs_at = next(line.split() for line in several.splitlines() if line.startswith("sbs "))
+    sbs = next(line.split() for line in one.splitlines() if line.startswith("sbs "))
+    assert sbs_at[2] == sbs[1]
+
+
+def test_drain_prints_both_orders_and_the_first_scheduler_is_the_measure(capsys):
+    words = ["drain", "schedulers=[round_robin,sbs]", *SMALL]
+    code, out, err = told(capsys, *words)
+    assert code == 0, err
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    first, second = (
+        line.split() for line in out.splitlines() if line.startswith(("round", "sbs "))
+    )
+    assert first[3] == first[6] == "+0.0"
+    assert first[1] == first[4]  # an immediate scheduler has no buffer to order
+    own, base = float(second[4]), float(first[4])
+    assert float(second[6]) == pytest.approx(100 * (own / base - 1), abs=0.5)
+    assert "400 requests" in out
 
 
 def test_an_interrupted_comparison_tells_what_was_kept(capsys, tmp_path, monkeypatch):

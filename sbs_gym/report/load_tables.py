@@ -1,0 +1,76 @@
+"""A comparison at several loads as tables of 80 columns: schedulers down, loads across."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+from rich.table import Table
+
+from sbs_gym.report.style import ABSENT, milliseconds, percent, signed_percent
+from sbs_gym.report.tables import number_table
+
+BETTER, OVERLOADED = "†", "*"
+Ratio = Callable[[float, str, str], tuple[float, float, float]]
+
+
+def means_table(table: pd.DataFrame, better: Mapping[float, str | None], num_seeds: int) -> Table:
+    """Return the mean TTFT of every scheduler at every load, in ms.
+
+    Args:
+        table: One row per load and scheduler: `load`, `scheduler`, `ttft_mean_s`,
+            `overloaded_frac`.
+        better: Load to the immediate scheduler that gets the mark of the better one.
+        num_seeds: Seeds that the means are taken over.
+    """
+    rows = []
+    for name in dict.fromkeys(table["scheduler"]):
+        cells = []
+        for load in better:
+            at = (table["scheduler"] == name) & (table["load"] == load)
+            row = table[at].iloc[0]
+            marks = OVERLOADED * bool(row["overloaded_frac"] > 0) + BETTER * (better[load] == name)
+            cells.append(milliseconds(float(row["ttft_mean_s"])) + marks)
+        rows.append((str(name), *cells))
+    title = f"mean TTFT (ms, mean over {num_seeds} seeds)"
+    return number_table(title, ("scheduler", *_headings(better)), rows)
+
+
+def legend(table: pd.DataFrame, better: Mapping[float, str | None]) -> list[str]:
+    """Return what the marks of `means_table` mean, as far as they occur."""
+    lines = []
+    if any(better.values()):
+        lines.append(f"{BETTER} the better of the schedulers that dispatch at once, at that load")
+    if (table["overloaded_frac"] > 0).any():
+        lines.append(f"{OVERLOADED} TTFT grows over the run in at least one seed: overloaded")
+    return lines
+
+
+def differences_table(
+    title: str, schedulers: Sequence[str], bases: Mapping[float, str], ratio: Ratio
+) -> Table:
+    """Return differences of mean TTFT in per cent, each ± half of its 95 % interval.
+
+    Args:
+        title: Whom the schedulers are compared with.
+        schedulers: Rows.
+        bases: Load to the scheduler that is compared with there.
+        ratio: Returns the ratio (load, scheduler, base) and its interval.
+    """
+    rows = []
+    for name in schedulers:
+        rows.append((name, *(_difference(ratio(at, name, base)) for at, base in bases.items())))
+    return number_table(title, ("scheduler", *_headings(bases)), rows)
+
+
+def _headings(loads: Mapping[float, object]) -> list[str]:
+    return [f"load {load:g}" for load in loads]
+
+
+def _difference(found: tuple[float, float, float]) -> str:
+    ratio, low, high = found
+    if math.isnan(ratio):
+        return ABSENT
+    middle = signed_percent(ratio - 1)
+    return middle if math.isnan(low) else f"{middle} ±{percent((high - low) / 2)}"
