@@ -1,7 +1,9 @@
 """Write into a Markdown file what its commands print: `python docs/fill_readme.py README.md`.
 
 A block is `<!-- table: COMMAND -->`, anything, `<!-- end -->`; what stands between is replaced by
-COMMAND and its output. `--check` writes nothing and fails if a block is not up to date.
+COMMAND and its output. `--check` writes nothing and fails if a block is not up to date. A command
+with $TRACES in it reads request traces below the folder that this environment variable names; where
+it is not set, the block stays as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+_TRACES = "$TRACES"
 _BLOCK = re.compile(r"(<!-- table: (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -37,24 +40,42 @@ def blocks(text: str) -> list[Block]:
 def filled(text: str) -> str:
     """Return the text with every block replaced by the output of its command."""
     blocks(text)
-    return _BLOCK.sub(lambda m: f"{m[1]}```text\n{_output(m['command'])}\n```\n{m[4]}", text)
+    return _BLOCK.sub(_filled_block, text)
+
+
+def _filled_block(match: re.Match[str]) -> str:
+    command = match["command"]
+    if _TRACES in command and not os.environ.get("TRACES"):
+        print(f"left as it is, TRACES is not set: {command}", file=sys.stderr)
+        return match[0]
+    return f"{match[1]}```text\n{_output(command)}\n```\n{match[4]}"
 
 
 def _output(command: str) -> str:
-    words = shlex.split(command)
+    traces = os.environ.get("TRACES", "").rstrip("/")
+    words = [word.replace(_TRACES, traces) for word in shlex.split(command)]
     if words[0] != "sbs-gym":
         raise ValueError(f"{command!r}: expected a command `sbs-gym …`")
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "CI": "1"}
+    # Wide, so that a trace's long path breaks no line; tables take no more than they need.
+    columns = "120" if _TRACES in command else "80"
+    environment = {**os.environ, "COLUMNS": columns, "NO_COLOR": "1", "CI": "1"}
     run = [sys.executable, "-m", "sbs_gym.cli", *words[1:]]
+    print(f"running: {command}", file=sys.stderr)
     done = subprocess.run(run, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
+    printed = done.stdout.replace(traces, _TRACES) if _TRACES in command else done.stdout
+    lines = [line.rstrip() for line in printed.strip().splitlines()]
     return "\n".join([f"$ {_in_lines(command)}", "", *lines])
 
 
 def _in_lines(command: str) -> str:
     """Break a long command as a shell takes it; brackets are quoted there."""
-    words = [shlex.quote(word) for word in shlex.split(command)]
+    words = [_quoted(word) for word in shlex.split(command)]
     return " \\\n    ".join(textwrap.wrap(" ".join(words), 74, break_long_words=False))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word as far as the shell needs it; $TRACES stays for the shell to expand."""
+    return f'"{word}"' if _TRACES in word else shlex.quote(word)
 
 
 def main(arguments: list[str]) -> int:

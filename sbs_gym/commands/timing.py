@@ -1,4 +1,4 @@
-"""`sbs-gym timing`: fit pass times to published measurements, and compare them with such."""
+"""`sbs-gym timing`: fit pass times to published measurements, compare them with such, show them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,35 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sbs_gym.artifacts import write_all
+from sbs_gym.capacity import timing_for
 from sbs_gym.commands.words import existing_file, refuse_other, split_words
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.report import tables
-from sbs_gym.report.style import signed_percent
+from sbs_gym.report.style import ABSENT, milliseconds, number, percent, signed_percent
 from sbs_gym.schema import load_settings
 from sbs_gym.timing.fit import fit_timing
+from sbs_gym.timing.model import TimingModel
 from sbs_gym.timing.provenance import fit_to_yaml
 from sbs_gym.timing.validate import ValidationPoint, ValidationReport, validate
+from sbs_gym.types import IntArray
 
+_SHARES_OF_CHUNK = (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 1.0)
 HELP = """
 sbs-gym timing fit kernels=CSV systems=CSV [output=YAML]
 sbs-gym timing validate [path=CSV] [output=JSON] [timing=roofline] [timing.key=value ...]
+sbs-gym timing passes [timing=roofline] [cluster=h800_3p1d] [timing.key=value ...]
 
 fit       Fit the roofline to measured kernels and deployments (columns: source, url, gpu, phase,
           ep, dp, tokens_per_rank, batch_per_rank, context_len, metric, value, unit, status, note).
           The YAML goes to `output`, else to stdout; errors in and out of sample are printed.
 validate  Compare a timing with published figures, or with those of `path` (same columns); rows
           that the model was fitted to are told apart. `output` takes all rows as JSON.
+passes    Print how long passes of fresh prompts take: the same tokens on every rank, and the same
+          mean with a full chunk on one rank. "to full": how far that one rank takes the pass
+          towards one with a full chunk everywhere; where it is small, a barrier costs little.
 
   sbs-gym timing validate
   sbs-gym timing validate timing=linear timing.fixed_s=0.05 output=points.json
@@ -34,10 +44,12 @@ validate  Compare a timing with published figures, or with those of `path` (same
 
 
 def run(words: Sequence[str]) -> None:
-    """Fit or validate, as the first word says."""
+    """Fit, validate or show passes, as the first word says."""
     if not words:
-        raise ConfigError("sbs-gym timing: expected `fit` or `validate`; see sbs-gym timing --help")
-    commands = {"fit": _fit, "validate": _validate}
+        raise ConfigError(
+            "sbs-gym timing: expected `fit`, `validate` or `passes`; see sbs-gym timing --help"
+        )
+    commands = {"fit": _fit, "validate": _validate, "passes": _passes}
     require_choice("sbs-gym timing: command", words[0], commands)
     commands[words[0]](words[1:])
 
@@ -93,6 +105,35 @@ def _row(point: ValidationPoint) -> tuple[str, ...]:
         f"{point.predicted:.5g}",
         signed_percent(point.relative_error),
     )
+
+
+def _passes(words: Sequence[str]) -> None:
+    config = load_settings(words).run
+    cluster, chunk = config.cluster, config.cluster.chunk_tokens
+    model = timing_for(cluster, config.timing)
+    dp = cluster.prefill_dp
+    full_s = _pass_s(model, np.full(dp, chunk))
+    rows = []
+    for share in _SHARES_OF_CHUNK:
+        mean = int(share * chunk)
+        alike_s = _pass_s(model, np.full(dp, mean))
+        row = [f"{mean:,}", milliseconds(alike_s), number(alike_s / mean * 1e6)]
+        rest = dp * mean - chunk
+        if mean == chunk or dp == 1 or rest < 0:
+            rows.append((*row, ABSENT, ABSENT))
+            continue
+        skewed = np.full(dp, rest // (dp - 1))
+        skewed[0] = chunk
+        one_full_s = _pass_s(model, skewed)
+        to_full = (one_full_s - alike_s) / (full_s - alike_s)
+        rows.append((*row, milliseconds(one_full_s), percent(to_full, 0)))
+    columns = ("tokens per rank", "ms", "µs per token", "one rank full, ms", "to full %")
+    title = f"passes of {dp} ranks, chunk {chunk}, timing {config.timing.kind}, mean luck"
+    tables.show(tables.number_table(title, columns, rows))
+
+
+def _pass_s(model: TimingModel, tokens: IntArray) -> float:
+    return model.prefill_pass_s(tokens, np.zeros_like(tokens))
 
 
 def _write(output: str, text: str) -> Path:

@@ -221,6 +221,16 @@ def test_timing_validate_writes_points(capsys, tmp_path):
     assert any(point["predicted"] is not None for point in points)
 
 
+def test_timing_passes_show_the_weight_of_the_fullest_rank(capsys):
+    # Linear timing weighs the fullest rank with 0.7, whatever the others hold.
+    code, out, err = told(capsys, "timing", "passes", "timing=linear")
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()[3:] if line.strip()]
+    assert {row[-1] for row in rows} == {"70", "-"}
+    full_ms = 1e3 * (0.06 + 3072 / 6500)
+    assert float(rows[-1][1]) == pytest.approx(full_ms, abs=0.5)
+
+
 def test_a_reader_that_stops_reading_is_no_error(tmp_path):
     command = f"{sys.executable} -m sbs_gym.cli list | head -1"
     found = subprocess.run(
