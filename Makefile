@@ -2,6 +2,7 @@
 VENV ?= .venv
 JOBS ?= 2
 TRACE ?=
+TRACES ?=
 TRACE_LOAD ?= 0.7
 BIN := $(VENV)/bin
 PYTHON ?=
@@ -68,8 +69,9 @@ ifneq ($(TRACE),)
 	  $(if $(TRACE_LOAD),load=$(TRACE_LOAD)) seeds=8 jobs=$(JOBS) output_dir=outputs/first_trace
 endif
 
-docs: $(VENV)/.dev  ## run the commands in README.md and write their tables there
-	$(BIN)/python docs/fill_readme.py README.md
+docs: $(VENV)/.dev  ## write docs/ and the tables of README.md (TRACES=folder: real traces too)
+	$(BIN)/python docs/write_reference.py
+	TRACES='$(TRACES)' $(BIN)/python docs/fill_readme.py README.md docs/results.md
 
 clean:  ## remove the virtual environment, caches and build products (not outputs/)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

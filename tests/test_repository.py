@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +12,6 @@ import yaml
 
 import sbs_gym
 from sbs_gym.capacity import timing_for
-from sbs_gym.commands.compare import OWN
 from sbs_gym.config.groups import conf_directory, group_names, read_group
 from sbs_gym.config.lengths import length_from_mapping
 from sbs_gym.schema import GROUPS, load_config
@@ -145,28 +142,3 @@ def test_the_python_of_the_readme_runs(tmp_path):
         found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert found.returncode == 0, found.stderr
         assert found.stdout.strip()
-
-
-def fill_readme():
-    spec = importlib.util.spec_from_file_location("fill_readme", ROOT / "docs" / "fill_readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fill_readme"] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_table_of_the_readme_names_a_command_that_exists():
-    blocks = fill_readme().blocks(README.read_text())
-    assert blocks
-    for block in blocks:
-        words = shlex.split(block.command)
-        assert words[:2] in (["sbs-gym", "compare"], ["sbs-gym", "simulate"])
-        load_config([w for w in words[2:] if w.partition("=")[0] not in OWN])
-
-
-@pytest.mark.slow
-def test_the_tables_of_the_readme_are_what_their_commands_print():
-    text = README.read_text()
-    assert fill_readme().filled(text) == text

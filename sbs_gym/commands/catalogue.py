@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sbs_gym.commands.words import refuse_other
 from sbs_gym.config.groups import group_names, read_group
@@ -27,40 +28,59 @@ _GROUPS = {
     "clusters": "cluster",
     "timings": "timing",
 }
+KINDS = (*_GROUPS, "formats")
 _PARTS = ("release", "routing", "order", "allocation", "budget")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One table of presets.
+
+    Attributes:
+        title: What is listed, and the word that takes it.
+        columns: Headings.
+        rows: One row per preset.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
 
 
 def run(words: Sequence[str]) -> None:
     """Print the presets of one kind, or of all."""
-    known = (*_GROUPS, "formats")
-    refuse_other([f"{word}=" for word in words], known, "sbs-gym list")
-    for what in words or known:
-        if what == "formats":
-            _show_formats()
-            continue
-        _show_group(what)
-        if what == "schedulers":
-            _show_parts()
+    refuse_other([f"{word}=" for word in words], KINDS, "sbs-gym list")
+    for what in words or KINDS:
+        for listing in listings(what):
+            columns, rows = _in_two_columns(listing)
+            show(text_table(listing.title, columns, rows))
 
 
-def _show_group(what: str) -> None:
+def listings(what: str) -> list[Listing]:
+    """Return the tables of one kind of presets; `docs/catalogue.md` shows them too."""
+    if what == "formats":
+        rows = [(name, _FORMATS[name]) for name in TRACE_FORMATS]
+        title = "trace formats (workload=trace workload.format=…)"
+        return [Listing(title=title, columns=("name", "about"), rows=[*rows])]
     group = _GROUPS[what]
-    rows = [(name, str(read_group(group, name).get("about", ""))) for name in group_names(group)]
-    show(text_table(f"{what} ({group}=…)", ("name", "about"), rows))
+    about = [(name, str(read_group(group, name).get("about", ""))) for name in group_names(group)]
+    presets = Listing(title=f"{what} ({group}=…)", columns=("name", "about"), rows=[*about])
+    return [presets, _parts()] if what == "schedulers" else [presets]
 
 
-def _show_parts() -> None:
+def _parts() -> Listing:
     rows = []
     for name in group_names("scheduler"):
         parts = scheduler_from_mapping(read_group("scheduler", name))
-        rows.append((name, " / ".join(str(getattr(parts, part)) for part in _PARTS)))
+        rows.append((name, *(str(getattr(parts, part)) for part in _PARTS)))
     title = "what each scheduler is made of (scheduler.release=… scheduler.routing=… …)"
-    show(text_table(title, ("name", " / ".join(_PARTS)), rows))
+    return Listing(title=title, columns=("name", *_PARTS), rows=rows)
 
 
-def _show_formats() -> None:
-    rows = [(name, _FORMATS[name]) for name in TRACE_FORMATS]
-    show(text_table("trace formats (workload=trace workload.format=…)", ("name", "about"), rows))
+def _in_two_columns(listing: Listing) -> tuple[tuple[str, str], list[tuple[str, str]]]:
+    """Return the table with all columns but the first in one, which a terminal can wrap."""
+    rows = [(row[0], " / ".join(row[1:])) for row in listing.rows]
+    return (listing.columns[0], " / ".join(listing.columns[1:])), rows
 
 
 _FORMATS = {
