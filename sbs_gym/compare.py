@@ -185,8 +185,8 @@ def ratio_interval(
     The interval is Student's for the mean of the log ratios; NaN for one pair, the point itself
     if all ratios are equal. Pairs with a NaN are left out.
 
-    Source: paired t-interval on log ratios, TASKS section 6; the bias-corrected bootstrap has too
-    little coverage below 30 pairs.
+    Not a bootstrap: in small samples its bias-corrected interval covers the mean too rarely
+    (arXiv 2508.10083).
     """
     logs = np.log(np.asarray(values, dtype=float) / np.asarray(reference, dtype=float))
     mean, low, high = mean_interval(logs)

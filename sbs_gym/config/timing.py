@@ -18,7 +18,8 @@ class TimingConfig:
             Source: assumed; nobody has published it.
         jitter_grid_s: Seconds for which an instance keeps its jitter, > 0. Source: assumed.
         skew_mean: Mean expert skew g = time of the busiest expert group over a balanced one,
-            in [1, 10]. Source: assumed; TIMING section 4.4 has 1.0 (EPLB) to 3.1 (power law).
+            in [1, 10]. Source: assumed; docs/timing.md, "Numbers that are not fitted", says what
+            was measured: 1 if rebalanced perfectly, up to 3.1 under a power law.
         skew_rho: Correlation of the skew from one grid point to the next, in [0, 1).
             Source: assumed.
         skew_sigma: Spread of log(g - 1), in [0, 3]; 0 keeps g at its mean. Source: assumed.
@@ -54,10 +55,10 @@ class LinearTiming(TimingConfig):
 
     Attributes:
         fixed_s: Seconds of a pass apart from its tokens, in [0, 60].
-            Source: TIMING section 8, a straight line through 1K to 4K tokens per rank.
-        per_token_s: Seconds per token of one rank, in (0, 1]. Source: as `fixed_s`, EP16 and EP32.
+            Source: assumed; docs/timing.md, "The linear model", compares it with the roofline.
+        per_token_s: Seconds per token of one rank, in (0, 1]. Source: as `fixed_s`.
         max_weight: Weight of the fullest rank, the rest goes to the mean over ranks, in [0, 1].
-            Source: TIMING section 6.4.
+            Source: assumed, likewise.
     """
 
     KIND: ClassVar[str] = "linear"
@@ -119,11 +120,12 @@ class RooflineTiming(TimingConfig):
 
     The numbers without a default are fitted and live in `conf/timing/roofline.yaml`, which names
     their data. "Shared" rates hold beside communication kernels, which take 24 of 132 SMs.
-    Source of the formulas: TIMING sections 6.1, 6.2 and 6.4.
+    The formulas, and the sources of what is assumed, are in docs/timing.md, "What a pass is made
+    of" and "Numbers that are not fitted".
 
     Attributes:
-        dense_launch_s: Fixed seconds of a dense GEMM inside a pass, in [0, 1e-3]. Source: TIMING
-            section 6.1, not fitted: benchmarks launch kernels one by one.
+        dense_launch_s: Fixed seconds of a dense GEMM inside a pass, in [0, 1e-3]. Source: assumed;
+            benchmarks launch kernels one by one and cannot say.
         dense_flop_per_s, dense_bytes_per_s: Rates it reaches, in [1e12, 1e17], [1e10, 1e14]. Fit.
         dense_softness: Exponent between compute and memory time, in [1, 16]. Fit.
         grouped_launch_s, grouped_flop_per_s, grouped_bytes_per_s, grouped_softness: The same for
@@ -137,21 +139,22 @@ class RooflineTiming(TimingConfig):
         expert_token_s: Element-wise seconds per token of the expert block, in [0, 1e-3]. Fit.
         expert_token_gpu_s: The same, more for each GPU the experts span up to 64, in [0, 1e-4].
             Fit.
-        link_launch_s: Fixed seconds of a dispatch or combine, in [0, 1e-2]. Source: TIMING 6.1.
+        link_launch_s: Fixed seconds of a dispatch or combine, in [0, 1e-2]. Source: assumed.
         dispatch_bytes_per_s, combine_bytes_per_s: Rates on one, two, and three or more nodes, each
             in [1e9, 1e13]. Fit.
-        link_slowdown: Factor kappa on links beside compute, in [0.5, 4]. Source: TIMING section
-            6.2 variant A, not fitted.
+        link_slowdown: Factor kappa on links beside compute, in [0.5, 4]. Source: assumed:
+            no slowdown.
         overlap_softness: Exponent of compute over communication, in [1, 16]. Fit on systems.
         overlap_min_tokens: Two-batch overlap from here on every busy rank, in [1, 1 << 30].
-            Source: assumed, SEMANTICS section 7.
-        compute_sms: SMs left to compute beside communication, in [1, 132]. Source: TIMING 2.
-        overhead_s: Seconds of a pass outside the layers, in [0, 10]. Source: TIMING section 6.2
-            variant A, assumed: the four system points do not pin it.
+            Source: assumed; nobody has published where an engine switches.
+        compute_sms: SMs left to compute beside communication, in [1, 132]. Source: 132 less the 24
+            of DeepEP's prefill example, github.com/deepseek-ai/DeepEP/blob/0297fc8/docs/legacy.md.
+        overhead_s: Seconds of a pass outside the layers, in [0, 10]. Source: assumed: the
+            four measured passes do not pin it.
         default_skew: Expert skew of a deployment without rebalancing, in [1, 10]; used only to
             compare with published systems. Fit on systems.
         expert_load: Whether expert and link time follow the `mean` or the `max` over ranks.
-            Source: TIMING section 6.4.
+            Source: assumed, docs/timing.md, "From one rank to a group".
     """
 
     KIND: ClassVar[str] = "roofline"

@@ -1,7 +1,8 @@
 """Fit the roofline: kernels first, then two numbers on whole prefill passes, all errors reported.
 
 The overhead outside the layers and the slowdown of links beside compute stay at assumed values:
-four system points, three of them of one cluster, do not pin them (TIMING section 6.2).
+four system points, three of them of one cluster, do not pin them (docs/timing.md, "What is fitted
+to what").
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import dataclasses
 import datetime
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,73 +19,20 @@ from scipy.optimize import least_squares
 
 from sbs_gym.config.timing import RooflineTiming
 from sbs_gym.errors import ConfigError
-from sbs_gym.timing.kernel_fit import GroupFit, fit_kernels, rounded
+from sbs_gym.timing.fit_report import FitReport, SystemFit
+from sbs_gym.timing.kernel_fit import fit_kernels, rounded, rows_kept_out
 from sbs_gym.timing.kernel_rows import DENSE_LAUNCH_S
 from sbs_gym.timing.measurements import checksum, read_measurements
 from sbs_gym.timing.systems import SystemPoint, build_point, point_pass_s
 from sbs_gym.timing.validate import fit_points
 
-_START = (2.5, 1.34)  # overlap softness, skew of a default deployment; TIMING section 6.2, A
-_LINK_LAUNCH_S = 60e-6  # TIMING section 6.1
-_OVERHEAD_S = 0.030  # TIMING section 6.2, A
-_OVERLAP_MIN_TOKENS = 1024  # assumed, SEMANTICS section 7
-_COMPUTE_SMS = 108  # TIMING section 2
+_START = (2.5, 1.34)  # overlap softness, skew of a default deployment: where the search begins
+# Assumed; reasons in docs/timing.md, "Numbers that are not fitted".
+_LINK_LAUNCH_S = 60e-6
+_OVERHEAD_S = 0.030
+_OVERLAP_MIN_TOKENS = 1024
+_COMPUTE_SMS = 108
 _NODES = ("one", "two", "more")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemFit:
-    """One whole-system point after the fit.
-
-    Attributes:
-        point: What was measured.
-        error: predicted / measured - 1, in-sample.
-        left_out_error: The same by a fit without this point.
-    """
-
-    point: SystemPoint
-    error: float
-    left_out_error: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitReport:
-    """The fitted roofline and everything needed to judge it.
-
-    Attributes:
-        config: The fitted timing.
-        groups: Kernel groups, checks last.
-        systems: Whole-system points.
-        fitted_on: Date, ISO format.
-        kernels_rows, systems_rows: Rows of the two files.
-        kernels_sha256, systems_sha256: Checksums of the two files.
-    """
-
-    config: RooflineTiming
-    groups: tuple[GroupFit, ...]
-    systems: tuple[SystemFit, ...]
-    fitted_on: str
-    kernels_rows: int
-    systems_rows: int
-    kernels_sha256: str
-    systems_sha256: str
-
-    def summary(self) -> str:
-        """Return tables of the kernel groups and of the system points."""
-        lines = ["kernel group           rows    mean median    max  left-out mean"]
-        for g in self.groups:
-            left_out = (
-                "     -" if math.isnan(g.left_out_mean_error) else f"{g.left_out_mean_error:6.1%}"
-            )
-            errors = f"{g.mean_error:6.1%} {g.median_error:6.1%} {g.max_error:6.1%}"
-            lines.append(f"{g.name:22s} {g.num_rows:4d} {errors}  {left_out}")
-        lines.append("Groups called check_* are predicted, not fitted.")
-        lines.append("system point: in-sample error, left-out error")
-        for s in self.systems:
-            name = f"{s.point.source}: {s.point.metric}, {s.point.tokens_per_rank} tokens"
-            lines.append(f"  {name}: {s.error:+.1%}, {s.left_out_error:+.1%}")
-        lines.append("Points of one source share cluster and code.")
-        return "\n".join(lines)
 
 
 def fit_timing(
@@ -113,6 +60,7 @@ def fit_timing(
     return FitReport(
         config=config,
         groups=tuple(groups),
+        kept_out=rows_kept_out(kernel_rows),
         systems=tuple(
             SystemFit(point=point, error=error, left_out_error=other)
             for point, error, other in zip(points, errors, left_out, strict=True)

@@ -25,9 +25,10 @@ class GroupFit:
     """One kernel group after its fit.
 
     Attributes:
-        name: Group.
+        name, about: Group, and what its rows measure.
         parameters: Fitted numbers by full name, rounded to six digits; empty for a check.
         num_rows: Rows it was fitted to, or checked on.
+        sources: The same rows counted by source and GPU.
         kept_out: Rows of its metrics that were kept out, by reason.
         errors: predicted / measured - 1 per row.
         left_out: The same with every EP size or shape predicted by a fit without it, by name;
@@ -35,11 +36,18 @@ class GroupFit:
     """
 
     name: str
+    about: str
     parameters: dict[str, float]
     num_rows: int
+    sources: dict[str, int]
     kept_out: dict[str, int]
     errors: tuple[float, ...]
     left_out: dict[str, tuple[float, ...]]
+
+    @property
+    def bias(self) -> float:
+        """Return the mean relative error with its sign: below zero if predictions are too short."""
+        return float(np.mean(self.errors))
 
     @property
     def mean_error(self) -> float:
@@ -77,6 +85,18 @@ def fit_kernels(rows: Sequence[Measurement]) -> list[GroupFit]:
     return fits
 
 
+def rows_kept_out(rows: Sequence[Measurement]) -> dict[str, int]:
+    """Return how many rows no group fits or checks, by the reason of the last group asked."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        asked = [group.keep(row) for group in GROUPS if row.metric in group.metrics]
+        if not asked:
+            counts["other kernels: decode, low latency, EPv2, peak rates"] += 1
+        elif None not in asked:
+            counts[next(reason for reason in asked if reason and "see group" not in reason)] += 1
+    return dict(counts.most_common())
+
+
 def _fit_group(group: KernelGroup, rows: Sequence[Measurement], known: Parameters) -> GroupFit:
     mine = [row for row in rows if row.metric in group.metrics]
     reasons = [group.keep(row) for row in mine]
@@ -86,8 +106,10 @@ def _fit_group(group: KernelGroup, rows: Sequence[Measurement], known: Parameter
     fitted = _solve(group, used, known)
     return GroupFit(
         name=group.name,
+        about=group.about,
         parameters=fitted,
         num_rows=len(used),
+        sources=dict(Counter(f"{row.source} ({row.gpu})" for row in used)),
         kept_out=dict(Counter(reason for reason in reasons if reason)),
         errors=_errors(group, used, {**known, **fitted}),
         left_out=_left_out(group, used, known),

@@ -37,7 +37,8 @@ class KernelGroup:
         name: Group in reports; parameters are called `<name>_<parameter>` elsewhere.
         phase: `prefill` or `decode`; only prefill groups exist so far.
         metrics: Metrics of kernels.csv that belong here.
-        start: Parameter names and start values, TIMING section 6.1; empty for a check, which
+        about: What the rows measure, in a few words.
+        start: Parameter names and start values, near the result; empty for a check, which
             predicts rows that no group is fitted to.
         predict: Seconds of a row; reads parameters of this and earlier groups by full name.
         keep: None, or the reason to keep a row out; rows of other groups' metrics never get here.
@@ -45,6 +46,7 @@ class KernelGroup:
     """
 
     name: str
+    about: str
     phase: str
     metrics: tuple[str, ...]
     start: Mapping[str, float]
@@ -119,6 +121,7 @@ def _context(row: Measurement) -> str:
 
 def _group(
     name: str,
+    about: str,
     metrics: tuple[str, ...],
     start: Mapping[str, float],
     predict: Callable[[Parameters, Measurement], float],
@@ -127,6 +130,7 @@ def _group(
 ) -> KernelGroup:
     return KernelGroup(
         name=name,
+        about=about,
         phase="prefill",
         metrics=metrics,
         start=start,
@@ -146,6 +150,7 @@ _LINK_RATES = {
 GROUPS = (
     _group(
         "dense",
+        "FP8 matrix products, started one by one",
         ("gemm_fp8_dense_time",),
         {
             "alone_s": 8.7e-6,
@@ -159,6 +164,7 @@ GROUPS = (
     ),
     _group(
         "grouped",
+        "FP8 products of the routed experts",
         (f"{_GROUPED}_up_time", f"{_GROUPED}_down_time"),
         {
             "launch_s": 1e-6,
@@ -172,6 +178,7 @@ GROUPS = (
     ),
     _group(
         "core",
+        "attention core alone on the GPU",
         ("mla_prefill_core_time",),
         {"launch_s": 46.4e-6, "flop_per_s": 0.62 * BF16_FLOP_PER_S},
         core,
@@ -180,6 +187,7 @@ GROUPS = (
     ),
     _group(
         "core_shared",
+        "attention core beside communication kernels",
         ("mla_prefill_core_time",),
         {"flop_per_s": 0.56 * BF16_FLOP_PER_S},
         core_shared,
@@ -188,6 +196,7 @@ GROUPS = (
     ),
     _group(
         "shared_expert",
+        "shared expert with its activation",
         ("shared_expert_time",),
         {"launch_s": 25e-6, "token_s": 0.068e-6},
         shared_expert,
@@ -196,6 +205,7 @@ GROUPS = (
     ),
     _group(
         "attention",
+        "whole attention block: element-wise time is fitted",
         ("mla_module_prefill_time",),
         {"token_s": 0.045e-6},
         attention_module,
@@ -204,17 +214,43 @@ GROUPS = (
     ),
     _group(
         "expert",
+        "whole expert block, uniform routing: element-wise time is fitted",
         ("moe_experts_prefill_time",),
         {"token_s": 0.04e-6, "token_gpu_s": 0.009e-6},
         expert_module,
         _large_expert,
         _ep,
     ),
-    _group("link", _LINKS, _LINK_RATES, link, _current_link, _ep),
-    _group("check_dense_readme", ("gemm_fp8_dense_tflops",), {}, dense_in_pass, _all, _shape),
-    _group("check_grouped_readme", (f"{_GROUPED}_tflops",), {}, grouped, _all, _shape),
+    _group(
+        "link",
+        "dispatch and combine, one rate per kind and nodes",
+        _LINKS,
+        _LINK_RATES,
+        link,
+        _current_link,
+        _ep,
+    ),
+    _group(
+        "check_dense_readme",
+        "FP8 products of another benchmark, as a pass pays for them",
+        ("gemm_fp8_dense_tflops",),
+        {},
+        dense_in_pass,
+        _all,
+        _shape,
+    ),
+    _group(
+        "check_grouped_readme",
+        "expert products of another benchmark",
+        (f"{_GROUPED}_tflops",),
+        {},
+        grouped,
+        _all,
+        _shape,
+    ),
     _group(
         "check_attention_small",
+        "attention block below 4096 tokens",
         ("mla_module_prefill_time",),
         {},
         attention_module,
@@ -222,11 +258,26 @@ GROUPS = (
         _context,
     ),
     _group(
-        "check_expert_small", ("moe_experts_prefill_time",), {}, expert_module, _small_expert, _ep
+        "check_expert_small",
+        "expert block below 4096 tokens, uniform routing",
+        ("moe_experts_prefill_time",),
+        {},
+        expert_module,
+        _small_expert,
+        _ep,
     ),
-    _group("check_link_tuned", _LINKS, {}, link, _tuned_link, _ep),
+    _group(
+        "check_link_tuned",
+        "dispatch and combine with a third party's tuning",
+        _LINKS,
+        {},
+        link,
+        _tuned_link,
+        _ep,
+    ),
     _group(
         "check_link_training",
+        "dispatch and combine in a training trace, overlapped",
         ("deepep_normal_dispatch_time", "deepep_normal_combine_time"),
         {},
         link,

@@ -21,7 +21,7 @@ from sbs_gym.timing.shape import (
 )
 
 Parameters = Mapping[str, float]
-DENSE_LAUNCH_S = 3.5e-6  # inside a graph; TIMING section 6.1, not fitted
+DENSE_LAUNCH_S = 3.5e-6  # inside a pass; assumed, docs/timing.md, "Numbers that are not fitted"
 
 
 def measured_s(row: Measurement) -> float:

@@ -57,7 +57,8 @@ def copies_per_token(ep: int) -> float:
     """Return how many copies of a token an all-to-all over `ep` GPUs sends on its slowest link.
 
     Eight experts drawn at random meet r * (1 - (1 - 1/r)**8) of r places: ranks inside one node,
-    else nodes, at most four of them. Source of the reading: TIMING section 4.1 (derived).
+    else nodes, at most four of them. Source of the reading: derived, docs/timing.md,
+    "Dispatch and combine".
     """
     nodes = -(-ep // GPUS_PER_NODE)
     places = ep if nodes == 1 else min(nodes, NODES_PER_TOKEN)

@@ -32,6 +32,8 @@ UNITS = {
     "nodes": 1.0,
 }
 
+_BASE = {"us": "s", "ms": "s", "GB/s": "bytes/s", "TFLOPS": "FLOP/s", "ratio": "", "%": ""}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -88,6 +90,11 @@ def read_measurements(path: str | Path) -> list[Measurement]:
             raise TraceError(path, "column is missing", field=name, expected=", ".join(COLUMNS))
     rows = (dict(zip(COLUMNS, row, strict=True)) for row in frame[list(COLUMNS)].to_numpy())
     return [_row(path, line, row) for line, row in enumerate(rows, start=2)]
+
+
+def base_unit(unit: str) -> str:
+    """Return the unit of values that a file gives in `unit`; nothing for a plain number."""
+    return _BASE.get(unit, unit)
 
 
 def checksum(path: str | Path) -> str:

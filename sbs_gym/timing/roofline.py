@@ -2,7 +2,8 @@
 
 Attention and the shared expert follow the slowest rank, experts and links the tokens of all ranks
 times the expert skew. Two microbatches overlap compute with communication where every busy rank
-has enough tokens; otherwise one microbatch runs block after block. Source: TIMING section 6.2.
+has enough tokens; otherwise one microbatch runs block after block. The order of the
+two microbatches is that of DeepSeek's profile, docs/timing.md, "Overlap".
 """
 
 from __future__ import annotations

@@ -31,6 +31,13 @@ _UNPREDICTED = {
 }
 PREDICTED_METRICS = frozenset(_PREDICTED) | frozenset(_UNPREDICTED)
 _MEASURED = ("measured", "derived")
+_NOT_MEASURED = {
+    "claim": "what a simulator says of its own error: not a measurement",
+    "model output": "what another simulator predicts: not a measurement",
+    "analytic": "arithmetic on peak rates: not a measurement",
+    "quoted": "quoted from another row's source: not a measurement of its own",
+}
+_OTHER_PHASES = {"both": "prefill and decode together"}
 _NIC_BOUND_EP = 32  # from here on H100 deployments are bound by the same NIC as H800
 
 
@@ -60,6 +67,16 @@ class SystemPoint:
     prompt_tokens: int
     skew: float | None
     overlap: bool
+
+    @property
+    def label(self) -> str:
+        """Return the figure in words; seconds of a pass, tokens/s, or a ratio."""
+        whose = "GPU" if self.num_gpus == 1 else f"{self.num_gpus} GPUs"
+        words = {"time": "pass", "rate": f"rate of {whose}", "speedup": "gain by overlap"}
+        text = f"{words[self.figure]}, EP{self.ep}"
+        if self.skew == 1.0:
+            text += ", balanced experts"
+        return text if self.overlap else f"{text}, no overlap"
 
     @property
     def experiment(self) -> tuple[object, ...]:
@@ -115,18 +132,21 @@ def _point(row: Measurement, balanced: bool) -> SystemPoint | str:
 
 def _reason(row: Measurement) -> str | None:
     if row.phase == "fidelity" or not row.status.startswith(_MEASURED):
-        return f"status {row.status!r}: not a measurement"
+        return next(
+            (words for status, words in _NOT_MEASURED.items() if row.status.startswith(status)),
+            f"status {row.status!r}: not a measurement",
+        )
     if row.phase == "decode":
         return "decode is not modelled yet"
     if row.phase != "prefill":
-        return f"phase {row.phase!r} is not prefill alone"
+        return _OTHER_PHASES.get(row.phase, f"phase {row.phase!r} is not prefill")
+    nic_bound = row.gpu == "H100" and (row.ep or 0) >= _NIC_BOUND_EP
+    if row.gpu != "H800" and not nic_bound:
+        return f"GPU {row.gpu!r} is not modelled"
     if row.metric in _UNPREDICTED:
         return _UNPREDICTED[row.metric]
     if row.metric not in _PREDICTED:
         return f"metric {row.metric!r} is no prefill figure"
-    nic_bound = row.gpu == "H100" and (row.ep or 0) >= _NIC_BOUND_EP
-    if row.gpu != "H800" and not nic_bound:
-        return f"GPU {row.gpu!r} is not modelled"
     return None if row.dp in (None, row.ep) else "attention over several GPUs is not modelled"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sbs_gym.config.timing import RooflineTiming, TimingConfig
 from sbs_gym.errors import ConfigError
-from sbs_gym.timing.measurements import PUBLISHED, Measurement, read_measurements
+from sbs_gym.timing.measurements import PUBLISHED, Measurement, base_unit, read_measurements
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.timing.systems import PREDICTED_METRICS, SystemPoint, predict, understand
 
@@ -18,8 +19,10 @@ class ValidationPoint:
     """One row of a validation.
 
     Attributes:
-        source, phase, metric: As in the file.
+        source, url, phase, metric: As in the file.
+        label: The figure in words; the metric where there is no prediction.
         measured: Seconds, tokens per second or a plain number; the middle of a range.
+        unit: `s`, `tok/s`, another base unit, or nothing for a ratio.
         predicted: The same by the model; None where it cannot say.
         relative_error: predicted / measured - 1; None likewise.
         fitted: Whether the model's parameters were fitted to this figure.
@@ -27,9 +30,12 @@ class ValidationPoint:
     """
 
     source: str
+    url: str
     phase: str
     metric: str
+    label: str
     measured: float
+    unit: str
     predicted: float | None
     relative_error: float | None
     fitted: bool
@@ -57,20 +63,25 @@ class ValidationReport:
     def summary(self) -> str:
         """Return a table of the predicted rows, fitted before unfitted, and a count of the rest."""
         lines = []
-        for fitted, title in ((True, "fitted: no evidence"), (False, "not fitted")):
+        for fitted, title in ((True, "fitted to these: no evidence"), (False, "not fitted")):
             rows = [p for p in self.points if p.predicted is not None and p.fitted == fitted]
-            lines.append(f"{title} ({len(rows)} rows)")
-            for p in rows:
-                error = f"{p.relative_error:+.1%}"
-                lines.append(
-                    f"  {p.source}: {p.metric}: "
-                    f"measured {p.measured:.5g}, predicted {p.predicted:.5g}, {error}"
-                )
-        reasons = [p.reason_if_not_predicted for p in self.points if p.reason_if_not_predicted]
-        lines.append(f"not predicted ({len(reasons)} rows)")
-        lines += [f"  {reasons.count(reason)} x {reason}" for reason in dict.fromkeys(reasons)]
-        lines.append("Rows of one source share cluster and code; a rate and its time are one run.")
+            title = f"{title} ({len(rows)} rows)"
+            lines.append(f"{title:<43}{'measured':>10}{'predicted':>11}{'unit':>7}{'error':>9}")
+            for source in dict.fromkeys(p.source for p in rows):
+                lines.append(f"  {source}")
+                lines += [_line(p) for p in rows if p.source == source]
+        reasons = Counter(p.reason_if_not_predicted for p in self.points if p.predicted is None)
+        lines.append(f"not predicted ({reasons.total()} rows)")
+        lines += [f"  {count:>3} {reason}" for reason, count in reasons.most_common()]
+        lines.append(
+            "Rows of one source share cluster and code; a rate and its pass time are one run."
+        )
         return "\n".join(lines)
+
+
+def _line(p: ValidationPoint) -> str:
+    values = f"{p.measured:>10.5g}{p.predicted:>11.5g}{p.unit:>7}{p.relative_error:>+9.1%}"
+    return f"    {p.label:<39}{values}"
 
 
 def validate(
@@ -117,9 +128,12 @@ def _compare(
             reason = str(problem)
     return ValidationPoint(
         source=row.source,
+        url=row.url,
         phase=row.phase,
         metric=row.metric,
+        label=point.label if isinstance(point, SystemPoint) else row.metric,
         measured=row.value,
+        unit=base_unit(row.unit),
         predicted=predicted,
         relative_error=None if predicted is None else predicted / row.value - 1.0,
         fitted=isinstance(point, SystemPoint) and point.experiment in fitted,

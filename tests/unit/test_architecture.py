@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,25 @@ def test_no_module_is_too_long_to_read():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 350
     }
     assert long == {}
+
+
+def test_every_citation_names_something_that_a_reader_can_open():
+    root = PACKAGE.parent
+    private = re.compile(
+        r"\b(TIMING|SEMANTICS|TASKS|POLICIES|DESIGN|STYLE)(\.md|,? (section )?\d|\W+section)"
+    )
+    texts = [path for name in ("sbs_gym", "conf", "docs") for path in (root / name).rglob("*.*")]
+    found = [
+        f"{path.relative_to(root)}:{number}"
+        for path in [*texts, *root.glob("*.md")]
+        if path.suffix in {".py", ".yaml", ".md"}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if private.search(line)
+    ]
+    assert found == []
+    headings = set(re.findall(r"^#+ (.+)$", (root / "docs" / "timing.md").read_text("utf-8"), re.M))
+    for path in texts:
+        if path.suffix in {".py", ".yaml"}:
+            text = re.sub(r"[\s#]+", " ", path.read_text(encoding="utf-8"))
+            for cited in re.findall(r"docs/timing\.md, \"([^\"]+)\"(?: and \"([^\"]+)\")?", text):
+                assert {name for name in cited if name} <= headings, (path, cited)

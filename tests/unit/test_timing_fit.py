@@ -55,7 +55,22 @@ def test_rows_are_kept_out_with_a_reason_and_checks_fit_nothing(report):
     for group in report.groups:
         assert group.name.startswith("check_") == (not group.parameters)
     assert len(report.systems) == 4
-    assert "left-out" in report.summary()
+    assert sum(report.kept_out.values()) + 40 == report.kernels_rows - report.num_fitted_rows
+
+
+@needs_calibration
+def test_the_summary_fits_80_columns_and_names_every_group_and_source(report):
+    text = report.summary()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "left out" in text
+    flat = " ".join(text.split())
+    for group in report.groups:
+        assert all(f"{count} x {source}" in flat for source, count in group.sources.items())
+
+
+@needs_calibration
+def test_the_page_on_timing_shows_these_errors(report):
+    assert report.summary() in (ROOT / "docs" / "timing.md").read_text(encoding="utf-8")
 
 
 @needs_calibration

@@ -142,3 +142,16 @@ def test_a_chunk_beyond_the_table_is_a_broken_invariant(roofline):
     tokens = np.full(16, 3073, dtype=np.int64)
     with pytest.raises(SimulationError):
         prefill_pass_s(roofline.coefficients[0], roofline.table, tokens, tokens, 1.0)
+
+
+@pytest.mark.parametrize("ep, low, high", [(32, -0.07, 0.07), (16, 0.135, 0.195)])
+def test_the_linear_pass_is_as_near_the_roofline_as_its_page_says(ep, low, high):
+    # docs/timing.md, "The linear model": 1K to 4K tokens on every rank, without rebalancing.
+    line, kernels = (
+        build_timing(config, dp=ep, ep=ep, chunk_tokens=4096)
+        for config in (LinearTiming(), ROOFLINE)
+    )
+    for count in (1024, 1536, 2048, 3072, 4096):
+        tokens = [count] * ep
+        ratio = seconds(line, tokens) / seconds(kernels, tokens, skew=ROOFLINE.default_skew)
+        assert low < ratio - 1.0 < high

@@ -18,6 +18,9 @@ KEYS = {
     "source",
     "phase",
     "metric",
+    "label",
+    "url",
+    "unit",
     "measured",
     "predicted",
     "relative_error",
@@ -65,8 +68,9 @@ def test_fitted_figures_are_kept_apart_and_within_five_percent(published):
     assert len(fitted) == 7  # four runs; three of them also as a rate
     assert all(abs(point.relative_error) < 0.05 for point in fitted)
     text = published.summary()
-    assert text.index("fitted: no evidence (7 rows)") < text.index("not fitted (1 rows)")
-    assert "tbo_speedup_range_same_tokens" in text[text.index("not fitted (") :]
+    assert text.index("fitted to these: no evidence (7 rows)") < text.index("not fitted (1 rows)")
+    assert "gain by overlap, EP32" in text[text.index("not fitted (") :]
+    assert max(len(line) for line in text.splitlines()) <= 80
 
 
 def test_decode_is_not_predicted_with_the_reason(published):
@@ -119,7 +123,7 @@ def test_the_skew_of_a_row_is_read_from_its_note_or_metric(tmp_path):
         ({"gpu": "H20"}, "GPU 'H20' is not modelled"),
         ({"gpu": "H100"}, "GPU 'H100' is not modelled"),
         ({"phase": "decode"}, "decode is not modelled yet"),
-        ({"phase": "both"}, "phase 'both' is not prefill alone"),
+        ({"phase": "both"}, "prefill and decode together"),
         ({"ep": ""}, "not stated"),
         ({"dp": "8"}, "attention over several GPUs"),
         ({"unit": "tok/s"}, "unit 'tok/s' does not fit"),
