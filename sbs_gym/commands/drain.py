@@ -34,7 +34,7 @@ load do not matter to a backlog and are refused.
   sbs-gym drain 'schedulers=[round_robin,sbs]'
   sbs-gym drain 'schedulers=[round_robin,least_tokens,sbs]' workload=sbs_long num_requests=5000
 """
-_WHY = "taken longest first, a backlog packs equal contexts together; in order of arrival not"
+_WHY = "Longest first packs equal contexts together; the order of arrival does not."
 
 
 def run(words: Sequence[str]) -> None:
