@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +12,12 @@ from sbs_gym.capacity import timing_for
 from sbs_gym.commands.words import existing_file, refuse_other, split_words
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.report import tables
-from sbs_gym.report.style import ABSENT, milliseconds, number, percent, signed_percent
+from sbs_gym.report.style import ABSENT, milliseconds, number, percent
 from sbs_gym.schema import load_settings
 from sbs_gym.timing.fit import fit_timing
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.timing.provenance import fit_to_yaml
-from sbs_gym.timing.validate import ValidationPoint, ValidationReport, validate
+from sbs_gym.timing.validate import validate
 from sbs_gym.types import IntArray
 
 _SHARES_OF_CHUNK = (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 1.0)
@@ -30,7 +28,7 @@ sbs-gym timing passes [timing=roofline] [cluster=h800_3p1d] [timing.key=value ..
 
 fit       Fit the roofline to measured kernels and deployments (columns: source, url, gpu, phase,
           ep, dp, tokens_per_rank, batch_per_rank, context_len, metric, value, unit, status, note).
-          The YAML goes to `output`, else to stdout; errors in and out of sample are printed.
+          Prints errors in and out of sample; `output` takes the parameters as a YAML for conf/.
 validate  Compare a timing with published figures, or with those of `path` (same columns); rows
           that the model was fitted to are told apart. `output` takes all rows as JSON.
 passes    Print how long passes of fresh prompts take: the same tokens on every rank, and the same
@@ -62,13 +60,9 @@ def _fit(words: Sequence[str]) -> None:
         if key not in own:
             raise ConfigError(f"sbs-gym timing fit: {key}=CSV is missing")
     report = fit_timing(existing_file(own["kernels"]), existing_file(own["systems"]))
-    text = fit_to_yaml(report)
-    if "output" not in own:
-        print(report.summary(), file=sys.stderr)
-        print(text, end="")
-        return
     print(report.summary())
-    print(f"written to {_write(own['output'], text)}")
+    if "output" in own:
+        print(f"written to {_write(own['output'], fit_to_yaml(report))}")
 
 
 def _validate(words: Sequence[str]) -> None:
@@ -81,30 +75,9 @@ def _validate(words: Sequence[str]) -> None:
             )
     timing = load_settings(rest, also=known).run.timing
     report = validate(timing, existing_file(own["path"]) if "path" in own else None)
-    _show(report)
+    print(report.summary())
     if "output" in own:
         print(f"written to {_write(own['output'], report.to_json())}")
-
-
-def _show(report: ValidationReport) -> None:
-    for fitted, title in ((True, "fitted to these: no evidence"), (False, "not fitted to these")):
-        points = [p for p in report.points if p.predicted is not None and p.fitted == fitted]
-        if points:
-            columns = ("metric", "source", "measured", "predicted", "error %")
-            tables.show(tables.text_table(title, columns, [_row(point) for point in points]))
-    reasons = Counter(p.reason_if_not_predicted for p in report.points if p.predicted is None)
-    rows = [(str(count), str(reason)) for reason, count in reasons.most_common()]
-    tables.show(tables.text_table("not predicted", ("rows", "why"), rows))
-
-
-def _row(point: ValidationPoint) -> tuple[str, ...]:
-    return (
-        point.metric if point.phase == "prefill" else f"{point.metric} ({point.phase})",
-        point.source,
-        f"{point.measured:.5g}",
-        f"{point.predicted:.5g}",
-        signed_percent(point.relative_error),
-    )
 
 
 def _passes(words: Sequence[str]) -> None:
