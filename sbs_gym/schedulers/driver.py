@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,15 @@ from sbs_gym.schedulers.rules import encode_rules
 from sbs_gym.sim.loop import advance, room_for_releases
 from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.rows import as_rows
-from sbs_gym.sim.state import Order, Phase, Status
-from sbs_gym.sim.world import build_world, collect_records, grow_events, grow_passes, grow_signals
+from sbs_gym.sim.state import Order, Phase, Status, World
+from sbs_gym.sim.world import (
+    Terms,
+    build_world,
+    collect_records,
+    grow_events,
+    grow_passes,
+    grow_signals,
+)
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
 
@@ -76,6 +84,34 @@ def run(
     Raises:
         ConfigError: If `timing` was built for another cluster, or `measured` is out of range.
     """
+    _check(table, cluster, timing, measured)
+    first, end = measured if measured is not None else (0, len(table))
+    order = "arrival" if scheduler.release == "immediate" else scheduler.order
+    terms = Terms(
+        seed=seed,
+        order=Order[order.upper()],
+        gated=scheduler.gated,
+        leftovers_alone=scheduler.leftovers == "alone",
+        cost_budget=scheduler.budget_unit == "cost",
+        n_limit=scheduler.n_limit,
+        watchdog_factor=scheduler.watchdog_factor,
+        mean_luck=mean_luck,
+        stop_at_s=stop_at_s,
+        first_measured=first,
+        end_measured=end,
+        record_ranks=record_ranks,
+    )
+    world = build_world(table, cluster, timing, terms)
+    rules = encode_rules(scheduler, has_context=bool(world.timing.pair_cost_s > 0.0))
+    return collect_records(_play_to_the_end(world, rules, progress))
+
+
+def _check(
+    table: RequestTable,
+    cluster: ClusterConfig,
+    timing: TimingModel,
+    measured: tuple[int, int] | None,
+) -> None:
     if timing.dp != cluster.prefill_dp or timing.chunk_tokens != cluster.chunk_tokens:
         raise ConfigError(
             f"timing was built for dp={timing.dp}, chunk_tokens={timing.chunk_tokens}; expected "
@@ -85,23 +121,12 @@ def run(
         raise ConfigError(
             f"measured={measured} is out of range; expected 0 <= first < end <= {len(table)}"
         )
-    world = build_world(
-        table,
-        cluster,
-        timing,
-        seed=seed,
-        order=Order["ARRIVAL" if scheduler.release == "immediate" else scheduler.order.upper()],
-        gated=scheduler.gated,
-        leftovers_alone=scheduler.leftovers == "alone",
-        cost_budget=scheduler.budget_unit == "cost",
-        n_limit=scheduler.n_limit,
-        watchdog_factor=scheduler.watchdog_factor,
-        mean_luck=mean_luck,
-        stop_at_s=stop_at_s,
-        measured=measured,
-        record_ranks=record_ranks,
-    )
-    rules = encode_rules(scheduler, has_context=bool(world.timing.pair_cost_s > 0.0))
+
+
+def _play_to_the_end(
+    world: World, rules: Any, progress: Callable[[int, int], None] | None
+) -> World:
+    """Play, enlarge what is full, tell how far it is; return the world when nothing is left."""
     while True:
         world.clock.instants_left = _SLICE_INSTANTS if progress else _ENDLESS
         status = Status(play(world, rules))
@@ -110,7 +135,7 @@ def run(
         if status in _GROW:
             world = _GROW[status](world)
         elif progress is not None:
-            progress(int(world.clock.num_done), len(table))
+            progress(int(world.clock.num_done), len(world.requests))
     if progress is not None:
-        progress(int(world.clock.num_done), len(table))
-    return collect_records(world)
+        progress(int(world.clock.num_done), len(world.requests))
+    return world

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,65 +23,35 @@ _FIRST_CAPACITY = 256
 _GROWTH = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a scheduler and the caller ask of a run; names and meanings as in state.SETUP."""
+
+    seed: int
+    order: Order
+    gated: bool
+    leftovers_alone: bool
+    cost_budget: bool
+    n_limit: int
+    watchdog_factor: float
+    mean_luck: bool
+    stop_at_s: float
+    first_measured: int
+    end_measured: int
+    record_ranks: bool
+
+
 def build_world(
-    table: RequestTable,
-    cluster: ClusterConfig,
-    timing: TimingModel,
-    *,
-    seed: int,
-    order: Order,
-    gated: bool,
-    leftovers_alone: bool,
-    cost_budget: bool,
-    n_limit: int,
-    watchdog_factor: float,
-    mean_luck: bool,
-    stop_at_s: float,
-    measured: tuple[int, int] | None,
-    record_ranks: bool,
+    table: RequestTable, cluster: ClusterConfig, timing: TimingModel, terms: Terms
 ) -> World:
     """Return the world at time 0, before the first arrival."""
     count, num, dp = len(table), cluster.num_prefill, cluster.prefill_dp
     capacity = max(_FIRST_CAPACITY, 8 * num)
-    first, end = measured if measured is not None else (0, count)
-    setup = _one(
-        state.SETUP,
-        seed=seed,
-        num_requests=count,
-        num_prefill=num,
-        dp=dp,
-        chunk_tokens=cluster.chunk_tokens,
-        start_rule=_START_RULE[cluster.start_rule],
-        cost_budget=cost_budget,
-        gated=gated,
-        leftovers_alone=leftovers_alone,
-        order=int(order),
-        n_limit=n_limit,
-        mean_luck=mean_luck,
-        first_measured=first,
-        end_measured=end,
-        record_ranks=record_ranks,
-        dispatch_delay_s=cluster.dispatch_delay_s,
-        signal_delay_s=cluster.signal_delay_s,
-        signal_loss_frac=cluster.signal_loss_frac,
-        watchdog_factor=watchdog_factor,
-        full_pass_s=timing.full_chunk_pass_s(),
-        stop_at_s=stop_at_s,
-    )
-    clock = _one(
-        state.CLOCK,
-        timer_at_s=math.inf,
-        watchdog_at_s=math.inf,
-        pass_avg_s=setup.full_pass_s,
-        last_release_at_s=-math.inf,
-        num_measured_left=end - first,
-        event_capacity=capacity,
-        signal_capacity=capacity,
-        pass_capacity=capacity,
-    )
+    recorded = capacity if terms.record_ranks else 1
+    setup = _setup(count, cluster, timing, terms)
     world = World(
         setup=setup,
-        clock=clock,
+        clock=_clock(setup, capacity),
         buffer=_one(state.BUFFER),
         requests=_requests(table),
         instances=_instances(num, cluster.chunk_tokens),
@@ -92,8 +64,8 @@ def build_world(
         keys=np.zeros(count, dtype=np.int64),
         log=np.zeros(count, dtype=np.int32),
         passes=np.zeros(capacity, dtype=(np.record, PASS_RECORD)),
-        pass_tokens=np.zeros((capacity if record_ranks else 1) * dp, dtype=np.int32),
-        pass_pairs=np.zeros((capacity if record_ranks else 1) * dp, dtype=np.int64),
+        pass_tokens=np.zeros(recorded * dp, dtype=np.int32),
+        pass_pairs=np.zeros(recorded * dp, dtype=np.int64),
         timing=timing.coefficients[0],
         table=timing.table,
         scratch_tokens=np.zeros(dp, dtype=np.int64),
@@ -104,6 +76,36 @@ def build_world(
     if cluster.start_rule == "free_running":
         _schedule_free_running(world)
     return world
+
+
+def _setup(count: int, cluster: ClusterConfig, timing: TimingModel, terms: Terms) -> Any:
+    return _one(
+        state.SETUP,
+        **dataclasses.asdict(terms),
+        num_requests=count,
+        num_prefill=cluster.num_prefill,
+        dp=cluster.prefill_dp,
+        chunk_tokens=cluster.chunk_tokens,
+        start_rule=_START_RULE[cluster.start_rule],
+        dispatch_delay_s=cluster.dispatch_delay_s,
+        signal_delay_s=cluster.signal_delay_s,
+        signal_loss_frac=cluster.signal_loss_frac,
+        full_pass_s=timing.full_chunk_pass_s(),
+    )
+
+
+def _clock(setup: Any, capacity: int) -> Any:
+    return _one(
+        state.CLOCK,
+        timer_at_s=math.inf,
+        watchdog_at_s=math.inf,
+        pass_avg_s=setup.full_pass_s,
+        last_release_at_s=-math.inf,
+        num_measured_left=setup.end_measured - setup.first_measured,
+        event_capacity=capacity,
+        signal_capacity=capacity,
+        pass_capacity=capacity,
+    )
 
 
 def _one(dtype: np.dtype[Any], **values: float) -> Any:
