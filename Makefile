@@ -4,6 +4,8 @@ JOBS ?= 2
 TRACE ?=
 TRACES ?=
 TRACE_LOAD ?= 0.7
+# A folder of its own for every trace and load: outputs/trace_<file>_load_<load>.
+TRACE_OUT ?= outputs/trace_$(shell basename '$(TRACE)' | tr -c 'A-Za-z0-9.\n' '_')_load_$(or $(TRACE_LOAD),own)
 BIN := $(VENV)/bin
 PYTHON ?=
 SCHEDULERS := [round_robin,least_tokens,work_conserving,sbs,sbs_budget]
@@ -48,7 +50,7 @@ lint: $(VENV)/.dev  ## layout, rules, import contracts, spelling
 type: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
 
-test: $(VENV)/.dev  ## the tests that take about a minute
+test: $(VENV)/.dev  ## the tests that take a minute or two
 	$(PYTEST) -n $(JOBS) --benchmark-disable
 
 test-all: $(VENV)/.dev  ## every test but the benchmarks
@@ -60,13 +62,16 @@ bench: $(VENV)/.dev  ## measure the speed
 check: lint type test  ## what CI runs
 
 run: $(VENV)/.core  ## compare five schedulers on two timings (TRACE=file: and on that trace)
+ifneq ($(TRACE),)
+	@test -r '$(TRACE)' || { echo "TRACE=$(TRACE): no such file" >&2; exit 2; }
+endif
 	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=sbs_short load=0.7 \
 	  seeds=8 jobs=$(JOBS) output_dir=outputs/first_light
 	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=sbs_short timing=linear load=0.7 \
 	  seeds=8 jobs=$(JOBS) output_dir=outputs/first_light_linear
 ifneq ($(TRACE),)
 	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=trace 'workload.path=$(TRACE)' \
-	  $(if $(TRACE_LOAD),load=$(TRACE_LOAD)) seeds=8 jobs=$(JOBS) output_dir=outputs/first_trace
+	  $(if $(TRACE_LOAD),load=$(TRACE_LOAD)) seeds=8 jobs=$(JOBS) 'output_dir=$(TRACE_OUT)'
 endif
 
 docs: $(VENV)/.dev  ## write docs/ and the tables of README.md (TRACES=folder: real traces too)

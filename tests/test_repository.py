@@ -73,6 +73,8 @@ def test_every_preset_composes_and_says_where_it_comes_from(group, name):
     words = [f"{group}={name}"]
     if (group, name) == ("workload", "trace"):
         words.append("workload.path=trace.jsonl")
+    if (group, name) == ("timing", "table"):
+        words.append("timing.path=example_passes.csv")
     config = load_config(words)
     if group == "timing":
         assert timing_for(config.cluster, config.timing) is not None

@@ -110,7 +110,10 @@ class TableTiming(TimingConfig):
     def __post_init__(self) -> None:
         TimingConfig.__post_init__(self)
         if not isinstance(self.path, str) or not self.path:
-            raise ConfigError(f"timing.path={self.path!r} is not allowed; expected a file name")
+            raise ConfigError(
+                f"timing.path={self.path!r} is not allowed; expected the file of your measured "
+                "passes (timing=table timing.path=FILE; example_passes.csv is a synthetic example)"
+            )
         require_number("timing.num_knots", self.num_knots, 1, 64, integer=True)
 
 

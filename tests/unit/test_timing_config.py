@@ -19,9 +19,15 @@ CONF = Path(__file__).parents[2] / "conf" / "timing"
 FILES = sorted(CONF.glob("*.yaml"))
 
 
+def content_of(file):
+    """What a file says; the table gets the file of passes that it asks its user for."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return content | ({"path": "example_passes.csv"} if content["kind"] == "table" else {})
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_timing_file_builds_says_what_it_is_and_times_a_full_chunk(file):
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = content_of(file)
     config = timing_from_mapping(content)
     model = build_timing(config, dp=16, ep=16, chunk_tokens=3072)
     assert content["about"]
@@ -38,8 +44,13 @@ def test_kind_chooses_the_class():
         "roofline": RooflineTiming,
     }
     for file in FILES:
-        config = timing_from_mapping(yaml.safe_load(file.read_text(encoding="utf-8")))
+        config = timing_from_mapping(content_of(file))
         assert type(config) is chosen[config.kind]
+
+
+def test_a_table_without_a_file_is_refused_with_what_to_type():
+    with pytest.raises(ConfigError, match=r"timing=table timing.path=FILE"):
+        timing_from_mapping(yaml.safe_load((CONF / "table.yaml").read_text(encoding="utf-8")))
 
 
 def test_only_the_roofline_has_luck_unless_asked():

@@ -15,7 +15,9 @@ from sbs_gym.timing.shape import DISPATCH_BYTES
 
 CONF = Path(__file__).parents[2] / "conf" / "timing"
 ROOFLINE = timing_from_mapping(yaml.safe_load((CONF / "roofline.yaml").read_text("utf-8")))
-TABLE = timing_from_mapping(yaml.safe_load((CONF / "table.yaml").read_text("utf-8")))
+TABLE = timing_from_mapping(
+    yaml.safe_load((CONF / "table.yaml").read_text("utf-8")) | {"path": "example_passes.csv"}
+)
 KINDS = [LinearTiming(), ConstantTiming(), TABLE, ROOFLINE]
 
 
