@@ -1,7 +1,12 @@
-"""Files that a result leaves on disk: written whole or not at all, never over another run's."""
+"""Files on disk: those a result was made from, by content, and those that it leaves.
+
+What is left is written whole or not at all, and never over the results of another configuration.
+"""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import math
 import os
@@ -13,10 +18,40 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from sbs_gym.config.timing import TableTiming, TimingConfig
+from sbs_gym.config.workload import WorkloadConfig
 from sbs_gym.errors import ConfigError
+from sbs_gym.timing.passes import locate
 
 CONFIG_FILE = "config.yaml"
 Writer = Callable[[Path], None]
+
+
+def input_digests(workload: WorkloadConfig, timing: TimingConfig) -> dict[str, str]:
+    """Return the files that a workload and a timing name: path as configured to sha256.
+
+    A file that does not exist is left out; whoever reads it says so better. Unchanged files are
+    read once per process.
+    """
+    files: dict[str, Path] = {}
+    if workload.path is not None:
+        files[workload.path] = Path(workload.path).expanduser()
+    if isinstance(timing, TableTiming):
+        files[timing.path] = locate(timing.path)
+    return {name: _file_digest(path) for name, path in files.items() if path.is_file()}
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    # The time of change too: copying a file over another can keep the time of modification.
+    return _digest_of(path.resolve(), (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_of(path: Path, stamp: tuple[int, int, int]) -> str:
+    del stamp  # only there so that a file that changed is another entry
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def check_output_dir(directory: str | Path, config: Mapping[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from sbs_gym.artifacts import input_digests
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.groups import read_group
 from sbs_gym.config.run import RunConfig
@@ -37,10 +39,13 @@ def capacity_requests_per_s(
     """Return the rate at which a backlog of 20,000 requests drains, requests per second.
 
     The scheduler is the preset `work_conserving` with order `arrival`, luck is at its mean, lengths
-    are the workload's (a trace's own). Computed once per process for equal arguments and an
-    unchanged trace file.
+    are the workload's (a trace's own), and no signal is lost: what a cluster can do does not depend
+    on how well it is told about itself, so a load is the same rate with and without signal loss.
+    Computed once per process for equal arguments and unchanged files of trace and timing.
     """
-    return _capacity(cluster, workload, timing, _file_stamp(workload))
+    told = dataclasses.replace(cluster, signal_loss_frac=0.0)
+    inputs = tuple(input_digests(workload, timing).items())
+    return _capacity(told, workload, timing, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +100,9 @@ def _capacity(
     cluster: ClusterConfig,
     workload: WorkloadConfig,
     timing: TimingConfig,
-    stamp: tuple[int, int] | None,
+    inputs: Hashable,
 ) -> float:
-    del stamp  # only there so that another trace file is another entry
+    del inputs  # only there so that other content of the files is another entry
     preset = read_group("scheduler", _REFERENCE_PRESET)
     scheduler = scheduler_from_mapping(preset | {"order": _REFERENCE_ORDER})
     table = _backlog(workload, BACKLOG_REQUESTS, _SEED)
@@ -141,11 +146,3 @@ def _backlog(workload: WorkloadConfig, num_requests: int, seed: int) -> RequestT
         output_tokens=trace.output_tokens[rows],
         name=trace.name,
     )
-
-
-def _file_stamp(workload: WorkloadConfig) -> tuple[int, int] | None:
-    path = Path(workload.path or "").expanduser()
-    if not path.is_file():
-        return None
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -28,53 +30,79 @@ def run_cells(
     cells: Mapping[Cell, RunConfig],
     store: CellStore | None,
     *,
+    inputs: Mapping[str, str],
     jobs: int,
     progress: Progress | None,
-) -> dict[Cell, Finished]:
-    """Return all cells, in the order given; those in the store are not run again.
+) -> tuple[dict[Cell, Finished], int]:
+    """Return all cells, in the order given, and how many of them were in the store.
 
     Args:
         cells: What to run.
         store: Where a cell goes as soon as it is finished; None keeps it in memory.
+        inputs: The files that the configurations name, as `inputs_of` any of them gives.
         jobs: Processes that run cells.
         progress: Called with (cells done, cells in all), at the start too.
+
+    Raises:
+        SbsGymError: If one of the inputs changes before the last cell is done.
     """
     found = {} if store is None else store.read(cells)
     missing = {cell: config for cell, config in cells.items() if cell not in found}
     report = progress or _silent
-    report(len(found), len(cells))
+    num_reused = len(found)
+    report(num_reused, len(cells))
     for cell, finished in _finish(missing, jobs):
+        _require_unchanged(inputs, cells[cell])
         if store is not None:
             store.write(cell, cells[cell], finished)
         found[cell] = finished
         report(len(found), len(cells))
-    return {cell: found[cell] for cell in cells}
+    return {cell: found[cell] for cell in cells}, num_reused
+
+
+def inputs_of(config: RunConfig) -> dict[str, str]:
+    """Return the files that a configuration names: path to sha256 of the content."""
+    return artifacts.input_digests(config.workload, config.timing)
 
 
 @dataclass(frozen=True, slots=True)
 class CellStore:
     """Finished cells in a directory, one file each, named by what it was run from.
 
-    The name holds checksums of configuration and code: results of other code are other results,
-    and mixing them would compare versions instead of schedulers.
+    The name holds checksums of the configuration, the content of the files it names, and the code:
+    results of another trace or of other code are other results, and mixing them would compare
+    versions instead of schedulers.
     """
 
     directory: Path
+    inputs: Mapping[str, str]
 
     def read(self, cells: Mapping[Cell, RunConfig]) -> dict[Cell, Finished]:
         """Return those of the cells that are finished."""
-        paths = {cell: self.directory / _file_name(cell, config) for cell, config in cells.items()}
+        paths = {cell: self.directory / self._name(cell, config) for cell, config in cells.items()}
         return {cell: _read_cell(path) for cell, path in paths.items() if path.is_file()}
 
     def write(self, cell: Cell, config: RunConfig, finished: Finished) -> None:
         """Write one cell, whole."""
         writer = artifacts.json_writer(finished)
-        artifacts.write_all(self.directory, {_file_name(cell, config): writer})
+        artifacts.write_all(self.directory, {self._name(cell, config): writer})
+
+    def _name(self, cell: Cell, config: RunConfig) -> str:
+        scheduler = "".join(c if c.isalnum() or c in "-_" else "-" for c in cell[0])
+        text = json.dumps(dict(self.inputs), sort_keys=True)
+        inputs_digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digests = (config.digest(), *([inputs_digest] if self.inputs else []), code_digest())
+        return f"{scheduler}-seed{cell[1]}-{'-'.join(digests)}.json"
 
 
-def _file_name(cell: Cell, config: RunConfig) -> str:
-    scheduler = "".join(c if c.isalnum() or c in "-_" else "-" for c in cell[0])
-    return f"{scheduler}-seed{cell[1]}-{config.digest()}-{code_digest()}.json"
+def _require_unchanged(before: Mapping[str, str], config: RunConfig) -> None:
+    now = inputs_of(config)
+    changed = artifacts.differing_keys(before, now)
+    if changed:
+        raise SbsGymError(
+            f"{', '.join(changed)} changed while the comparison ran; its runs would not be "
+            "of the same requests and times. Give the same command again"
+        )
 
 
 def _read_cell(path: Path) -> Finished:

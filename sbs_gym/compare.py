@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from sbs_gym import artifacts
-from sbs_gym.cells import Cell, CellStore, Finished, Progress, run_cells
+from sbs_gym.cells import Cell, CellStore, Finished, Progress, inputs_of, run_cells
 from sbs_gym.config.run import RunConfig, run_from_mapping
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.metrics.columns import LENGTH_COLUMNS, SUMMARY_KEYS
@@ -50,6 +50,8 @@ class Comparison:
             95 % t-interval (NaN for one pair), `num_pairs` the seeds that count.
         by_length: One row per scheduler, seed and prompt-length bucket, columns as
             `column_docs()` of by_length.
+        inputs: The files that the configurations name, path to sha256 of the content.
+        num_reused: Runs that were taken from `output_dir`; 0 for a comparison that was loaded.
     """
 
     configs: Mapping[str, RunConfig]
@@ -58,6 +60,8 @@ class Comparison:
     runs: pd.DataFrame
     paired: pd.DataFrame
     by_length: pd.DataFrame
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    num_reused: int = 0
 
     def save(self, directory: str | Path) -> Path:
         """Write comparison.json, runs.parquet and by_length.parquet, all whole, or none.
@@ -96,6 +100,7 @@ class Comparison:
             runs=pd.read_parquet(path / "runs.parquet"),
             paired=paired.astype(bounds),
             by_length=pd.read_parquet(path / "by_length.parquet"),
+            inputs=found.get("inputs", {}),
         )
 
     def _to_mapping(self) -> dict[str, Any]:
@@ -104,6 +109,7 @@ class Comparison:
             "num_seeds": self.num_seeds,
             "confidence": _CONFIDENCE,
             "code_digest": code_digest(),
+            "inputs": self.inputs,
             "paired": self.paired.to_dict(orient="records"),
             "configs": {k: v.to_mapping() for k, v in self.configs.items()},
         }
@@ -121,9 +127,9 @@ def compare(
     """Return the comparison of schedulers under the same requests and luck.
 
     Every scheduler and seed is one `measured_run`: a cell. With `output_dir` a cell is written as
-    soon as it is finished, and cells found there are not run again if configuration and code are
-    the same; an interrupted comparison goes on where it stopped. The tables themselves are
-    written by `Comparison.save`.
+    soon as it is finished, and cells found there are not run again if configuration, content of
+    the files it names, and code are the same; an interrupted comparison goes on where it stopped.
+    The tables themselves are written by `Comparison.save`.
 
     Args:
         configs: One run per scheduler name; they may differ in the scheduler only.
@@ -137,6 +143,7 @@ def compare(
     Raises:
         ConfigError: If the configurations differ in more than the scheduler, the reference is
             not one of them, or `output_dir` holds something else; before any run.
+        SbsGymError: If a file that the configurations name changes while it is compared.
     """
     require_number("seeds", seeds, 1, 10_000, integer=True)
     require_number("jobs", jobs, 1, 256, integer=True)
@@ -147,8 +154,9 @@ def compare(
         for name, config in configs.items()
         for k in range(seeds)
     }
-    store = None if output_dir is None else _open_store(output_dir, shared)
-    done = run_cells(cells, store, jobs=jobs, progress=progress)
+    inputs = inputs_of(next(iter(configs.values())))  # the schedulers share workload and timing
+    store = None if output_dir is None else _open_store(output_dir, shared, inputs)
+    done, num_reused = run_cells(cells, store, inputs=inputs, jobs=jobs, progress=progress)
     runs = _runs_table(done)
     return Comparison(
         configs=dict(configs),
@@ -157,6 +165,8 @@ def compare(
         runs=runs,
         paired=paired_table(runs, _pairs(configs, chosen)),
         by_length=_length_table(done),
+        inputs=inputs,
+        num_reused=num_reused,
     )
 
 
@@ -212,10 +222,12 @@ def _shared_mapping(configs: Mapping[str, RunConfig]) -> dict[str, Any]:
     return first
 
 
-def _open_store(output_dir: str | Path, shared: dict[str, Any]) -> CellStore:
+def _open_store(
+    output_dir: str | Path, shared: dict[str, Any], inputs: Mapping[str, str]
+) -> CellStore:
     artifacts.check_output_dir(output_dir, shared)
     artifacts.write_all(output_dir, {artifacts.CONFIG_FILE: artifacts.yaml_writer(shared)})
-    return CellStore(Path(output_dir) / "cells")
+    return CellStore(Path(output_dir) / "cells", inputs)
 
 
 def _reference(configs: Mapping[str, RunConfig], asked: str | None) -> str:

@@ -44,7 +44,8 @@ class Result:
         requests: One row per request of the workload table, columns as `column_docs()`.
         passes: One row per finished pass; `tokens_per_rank` only where ranks were recorded.
         by_length: One row per prompt-length bucket of the measured requests.
-        provenance: Versions, seed and checksums of the configuration, code and workload table.
+        provenance: Versions, seed and checksums of the configuration, code, workload table and
+            `inputs`, the files that the configuration names.
     """
 
     config: RunConfig
@@ -187,6 +188,7 @@ def _provenance(config: RunConfig, table: RequestTable) -> dict[str, Any]:
         "seed": config.seed,
         "config_digest": config.digest(),
         "code_digest": code_digest(),
+        "inputs": artifacts.input_digests(config.workload, config.timing),
         "table": table.name,
         "table_digest": table.digest(),
     }

@@ -1,13 +1,15 @@
 """Comparisons: pairing, intervals, resumption and files."""
 
 import dataclasses
+import hashlib
+import json
 import math
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_simulate import config
+from test_simulate import config, pass_file, trace_config
 
 from sbs_gym import cells
 from sbs_gym.compare import Comparison, compare, paired_table, ratio_interval
@@ -158,6 +160,59 @@ def test_finished_cells_are_not_run_again(tmp_path, counted):
     assert len(counted) == 4
     pd.testing.assert_frame_equal(again.runs, first.runs)
     pd.testing.assert_frame_equal(again.by_length, first.by_length)
+
+
+def test_runs_taken_from_disk_are_counted(tmp_path):
+    assert compare(configs("sbs"), 1, output_dir=tmp_path).num_reused == 0
+    assert compare(configs("sbs", "lpt"), 2, output_dir=tmp_path).num_reused == 1
+    assert compare(configs("sbs", "lpt"), 2, output_dir=tmp_path).num_reused == 4
+
+
+def test_another_trace_under_the_same_name_is_run_again(tmp_path, counted):
+    out = tmp_path / "out"
+    path = tmp_path / "trace.jsonl"
+    one = {"sbs": trace_config(tmp_path, range(0, 40_000, 1000))}
+    before = path.read_bytes()
+    first = compare(one, 1, output_dir=out)
+    first.save(out)
+    trace_config(tmp_path, range(0, 4000, 100))
+    second = compare(one, 1, output_dir=out)
+    second.save(out)
+    assert (len(counted), second.num_reused) == (2, 0)
+    assert second.runs["ttft_mean_s"][0] != first.runs["ttft_mean_s"][0]
+    saved = json.loads((out / "comparison.json").read_text())
+    assert saved["inputs"] == {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert Comparison.load(out).inputs == second.inputs != first.inputs
+    path.write_bytes(before)  # the first content again: its run is still there
+    third = compare(one, 1, output_dir=out)
+    assert (len(counted), third.num_reused) == (2, 1)
+    pd.testing.assert_frame_equal(third.runs, first.runs)
+
+
+def test_another_timing_file_under_the_same_name_is_run_again(tmp_path, counted):
+    out = tmp_path / "out"
+    timing = {"kind": "table", "path": pass_file(tmp_path, 1.0)}
+    one = configs("sbs", timing=timing, load=None, rate_per_s=5.0)
+    first = compare(one, 1, output_dir=out)
+    pass_file(tmp_path, 2.0)
+    second = compare(one, 1, output_dir=out)
+    assert (len(counted), second.num_reused) == (2, 0)
+    assert second.runs["ttft_mean_s"][0] > 1.5 * first.runs["ttft_mean_s"][0]
+    assert compare(one, 1, output_dir=out).num_reused == 1
+
+
+def test_file_that_changes_during_a_comparison_is_an_error(tmp_path):
+    two = {
+        name: trace_config(tmp_path, range(0, 4000, 100), scheduler=name) for name in ("sbs", "lpt")
+    }
+
+    def change(done, total):
+        if done == 1:
+            trace_config(tmp_path, range(0, 8000, 200))
+
+    with pytest.raises(SbsGymError, match=r"trace\.jsonl changed while the comparison ran"):
+        compare(two, 1, output_dir=tmp_path / "out", progress=change)
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 1
 
 
 def test_more_seeds_and_schedulers_run_only_what_is_new(tmp_path, counted):

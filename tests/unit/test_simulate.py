@@ -1,6 +1,7 @@
 """Runs on the toy cluster: plans, laws, what a result holds and how it comes back from disk."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -53,6 +54,17 @@ def trace_config(tmp_path, rows, **changes):
     path.write_text("\n".join(lines) + "\n")
     workload = {"kind": "trace", "name": "trace", "path": str(path)}
     return config(**({"workload": workload, "num_requests": None} | changes))
+
+
+def pass_file(tmp_path, slower):
+    """Write measured passes of 0.1 s + 0.01 s per token of the fullest rank, times `slower`."""
+    rows = ["start_s,duration_s,tokens_0,tokens_1"]
+    for k in range(40):
+        most = 1 + k % 10
+        rows.append(f"{10 * k},{slower * (0.1 + 0.01 * most):.6f},{most},{1 + (3 * k) % most}")
+    path = tmp_path / "passes.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return str(path)
 
 
 def test_every_request_is_measured_and_has_its_first_token(result):
@@ -133,6 +145,32 @@ def test_drain_rate_of_the_reference_rule_is_the_capacity():
     one = config(scheduler=read_group("scheduler", "work_conserving") | {"order": "arrival"})
     capacity = capacity_requests_per_s(one.cluster, one.workload, one.timing)
     assert drain_rate(one) == capacity
+
+
+def test_capacity_does_not_depend_on_lost_signals():
+    one = config(scheduler="round_robin", load=0.7)
+    lossy = dataclasses.replace(one.cluster, signal_loss_frac=0.5)
+    rates = {
+        simulate(dataclasses.replace(one, cluster=cluster)).summary["rate_per_s"]
+        for cluster in (one.cluster, lossy)
+    }
+    assert rates == {0.7 * capacity_requests_per_s(one.cluster, one.workload, one.timing)}
+
+
+def test_capacity_follows_the_content_of_the_timing_file(tmp_path):
+    one = config(timing={"kind": "table", "path": pass_file(tmp_path, 1.0)})
+    fast = capacity_requests_per_s(one.cluster, one.workload, one.timing)
+    pass_file(tmp_path, 2.0)
+    slow = capacity_requests_per_s(one.cluster, one.workload, one.timing)
+    assert slow == pytest.approx(fast / 2.0, rel=0.02)
+
+
+def test_provenance_names_the_files_by_content(tmp_path):
+    one = trace_config(tmp_path, range(0, 1000, 100))
+    path = tmp_path / "trace.jsonl"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert simulate(one).provenance["inputs"] == {str(path): digest}
+    assert simulate(config(num_requests=5)).provenance["inputs"] == {}
 
 
 @pytest.mark.parametrize("scheduler", ["work_conserving", "sbs"])
