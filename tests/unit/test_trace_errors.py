@@ -76,7 +76,7 @@ BAD_FILES = [
     (b"# only\n# comments\n", "only comments"),
     (b"time,tokens\n1,2\n", "no known format.*time, tokens"),
     (b'{"when": 1}\n', "no known format.*when"),
-    (b"arrived_at_s,input_tokens\n", "no usable row"),
+    (b"arrived_at_s,input_tokens\n", "no usable row: the file has no rows, at most a header"),
     (b"[1, 2]\n", "list of objects"),
     (b"[{]\n", "no JSON"),
 ]
@@ -86,6 +86,41 @@ BAD_FILES = [
 def test_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes, told: str) -> None:
     with pytest.raises(TraceError, match=rf"t\.jsonl.*{told}"):
         load(tmp_path / "t.jsonl", content)
+
+
+UNKNOWN = [
+    (
+        "timestamp,prompt_tokens,model\n1,2,x\n",
+        "'workload.columns={arrived_at: timestamp, input_tokens: prompt_tokens}'",
+    ),
+    (
+        "ts_ms;Prompt Tokens;completion_tokens\n1;2;3\n",
+        '\'workload.columns={arrived_at: ts_ms, input_tokens: "Prompt Tokens", '
+        "output_tokens: completion_tokens}' workload.time_unit=ms",
+    ),
+    ("a,b\n1,2\n", "'workload.columns={arrived_at: <column>, input_tokens: <column>}'"),
+]
+
+
+@pytest.mark.parametrize("content, words", UNKNOWN)
+@pytest.mark.parametrize("named", ["auto", "generic"])
+def test_unknown_columns_come_with_the_words_to_type(
+    tmp_path: Path, content: str, words: str, named: str
+) -> None:
+    with pytest.raises(TraceError) as caught:
+        load(tmp_path / "t", content, format=named)
+    assert str(caught.value).endswith(f"the words workload.format=generic {words}")
+
+
+def test_no_usable_row_tells_how_many_were_dropped_and_why(tmp_path: Path) -> None:
+    content = "arrived_at_s,input_tokens\n0,0\n1,0\n"
+    with pytest.raises(TraceError, match=r"all were dropped \(zero_input_tokens: 2\)"):
+        load(tmp_path / "t", content, on_bad_row="drop")
+
+
+def test_directory_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="is a directory"):
+        load_trace(WorkloadConfig(kind="trace", path=str(tmp_path)))
 
 
 def test_missing_file_and_missing_path_are_told_apart(tmp_path: Path) -> None:

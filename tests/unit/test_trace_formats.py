@@ -146,6 +146,38 @@ def test_lengths_without_arrival_times_say_so(tmp_path: Path) -> None:
     assert any("no arrival times" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    "name", ["arrived_at", "arrived_at_s", "arrival_time", "arrival_time_s", "arrived_s"]
+)
+@pytest.mark.parametrize("named", ["auto", "generic"])
+def test_arrivals_under_our_own_words_are_read_from_the_first(
+    tmp_path: Path, name: str, named: str
+) -> None:
+    content = f"{name},input_tokens,output_tokens\n1700000000.0,6,5\n1700000000.5,1,7\n"
+    table, report = load(tmp_path / "t", content, format=named)
+    assert report.has_arrivals
+    assert report.notes == []
+    assert table.arrived_at_s.tolist() == [0.0, 0.5]
+
+
+def test_arrivals_without_a_unit_in_their_name_take_the_users(tmp_path: Path) -> None:
+    content = "arrived_at,input_tokens\n0,6\n500,1\n"
+    table, _ = load(tmp_path / "t", content, time_unit="ms")
+    assert table.arrived_at_s.tolist() == [0.0, 0.5]
+
+
+def test_columns_that_were_not_used_are_named_with_what_maps_them(tmp_path: Path) -> None:
+    content = "timestamp,input_tokens,model,completion_tokens,user\n0,6,x,3,u\n"
+    _, report = load(tmp_path / "t", content)
+    assert not report.has_arrivals
+    assert report.notes[:3] == [
+        "column 'timestamp' was not used; map it with workload.columns={arrived_at: timestamp}",
+        "column 'completion_tokens' was not used; "
+        "map it with workload.columns={output_tokens: completion_tokens}",
+        "not used: 'model', 'user'",
+    ]
+
+
 def test_columns_named_in_a_comment_are_read(tmp_path: Path) -> None:
     content = "# text\n# columns: relative_timestamp_ms\\tinput_tokens\n500\t7\n0\t8\n"
     table, report = load(tmp_path / "t", content)

@@ -55,7 +55,8 @@ def load_trace(config: WorkloadConfig, *, seed: int = 0) -> tuple[RequestTable, 
     report.notes += [f"{count} {what}" for what, count in intake.skipped.items()]
     report.rows_kept = len(table)
     if len(table) == 0:
-        raise TraceError(config.path, f"no row is left; dropped {report.dropped}")
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
+        raise TraceError(config.path, f"no row is left; dropped {reasons}")
     return table, report
 
 
@@ -64,7 +65,7 @@ def _read(path: Path, config: WorkloadConfig) -> tuple[RawColumns, Intake]:
     records = read_records(path, intake)
     first = next(records, None)
     if first is None:
-        raise TraceError(path, f"no usable row; dropped {dict(intake.dropped)}")
+        raise _no_row(path, intake)
     known = format_of(path, first[1], first[0], config)
     raw = RawColumns(known, config.keep_blocks)
     every = itertools.chain([first], records)
@@ -74,8 +75,14 @@ def _read(path: Path, config: WorkloadConfig) -> tuple[RawColumns, Intake]:
         except BadRow as bad:
             intake.reject(bad, line)
     if len(raw) == 0:
-        raise TraceError(path, f"no usable row; dropped {dict(intake.dropped)}")
+        raise _no_row(path, intake)
     return raw, intake
+
+
+def _no_row(path: Path, intake: Intake) -> TraceError:
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in intake.dropped.items())
+    why = f"all were dropped ({reasons})" if reasons else "the file has no rows, at most a header"
+    return TraceError(path, f"no usable row: {why}")
 
 
 def _cleaned(draft: Draft) -> RequestTable:

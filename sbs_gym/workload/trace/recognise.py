@@ -7,11 +7,17 @@ from pathlib import Path
 from sbs_gym.config.workload import WorkloadConfig
 from sbs_gym.errors import TraceError
 from sbs_gym.workload.trace.formats import FORMATS, TraceFormat
+from sbs_gym.workload.trace.guess import unused_notes, words_for
 from sbs_gym.workload.trace.rows import is_date_time
 from sbs_gym.workload.trace.source import Record
 
+# Columns read as arrival times, and their unit; None: the unit that workload.time_unit says.
 _GENERIC_TIMES = {
     "arrived_at_s": "s",
+    "arrived_at": None,
+    "arrival_time_s": "s",
+    "arrival_time": None,
+    "arrived_s": "s",
     "arrived_at_ms": "ms",
     "arrived_at_us": "us",
     "arrived_at_ns": "ns",
@@ -59,7 +65,7 @@ def format_of(path: Path, first: Record, line: int, config: WorkloadConfig) -> T
         f"no known format: found {_names(first)}",
         line=line,
         expected=f"one of {', '.join(known.name for known in FORMATS)}, a column input_tokens, or "
-        "workload.columns={arrived_at: ..., input_tokens: ..., output_tokens: ...}",
+        f"the words {words_for(first)}",
     )
 
 
@@ -73,7 +79,7 @@ def generic_format(path: Path, first: Record, config: WorkloadConfig) -> TraceFo
     unit = config.time_unit
     for name, its_unit in _GENERIC_TIMES.items():
         if name in first and "arrived_at" not in columns:
-            columns["arrived_at"], unit = name, its_unit
+            columns["arrived_at"], unit = name, its_unit or config.time_unit
     for meaning, column in config.columns:
         if column not in first:
             raise TraceError(path, f"found {_names(first)}", field=column, expected="this column")
@@ -88,7 +94,7 @@ def generic_format(path: Path, first: Record, config: WorkloadConfig) -> TraceFo
             path,
             f"found {_names(first)}",
             field="input_tokens",
-            expected="this column, or workload.columns={input_tokens: <column>}",
+            expected=f"this column, or the words {words_for(first)}",
         )
     return TraceFormat(
         name="generic",
@@ -96,6 +102,7 @@ def generic_format(path: Path, first: Record, config: WorkloadConfig) -> TraceFo
         columns=columns,
         time_unit=unit,
         block_tokens=config.block_tokens,
+        notes=unused_notes(first, columns),
     )
 
 

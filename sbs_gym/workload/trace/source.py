@@ -32,6 +32,8 @@ def read_records(path: Path, intake: Intake) -> Records:
     Raises:
         TraceError: If the file is missing, empty, a Git-LFS pointer, damaged or no text.
     """
+    if path.is_dir():
+        raise TraceError(path, "is a directory", expected="a file")
     if not path.is_file():
         raise TraceError(path, "no such file")
     with path.open("rb") as raw:
