@@ -15,7 +15,7 @@ from sbs_gym.commands.comparison_text import (
     show_loads,
 )
 from sbs_gym.commands.progress import ProgressReport
-from sbs_gym.commands.simulate import setting_line
+from sbs_gym.commands.simulate import SLO, setting_line
 from sbs_gym.commands.words import (
     items,
     load_fractions,
@@ -68,7 +68,8 @@ def run(words: Sequence[str]) -> None:
     own, rest = split_words(words, OWN)
     asked = _Asked.read(own, rest)
     settings = {
-        name: load_settings([*rest, f"scheduler={name}"], also=OWN) for name in asked.schedulers
+        name: load_settings([*rest, f"scheduler={name}"], also=(*OWN, *SLO))
+        for name in asked.schedulers
     }
     configs = {name: setting.run for name, setting in settings.items()}
     output_dir = settings[asked.schedulers[0]].output_dir
@@ -89,6 +90,7 @@ class _Asked:
     reference: str | None
     shown: list[str]
     loads: list[float] | None
+    changed: list[str]
 
     @classmethod
     def read(cls, own: Mapping[str, str], rest: Sequence[str]) -> _Asked:
@@ -111,7 +113,17 @@ class _Asked:
             reference=own.get("reference"),
             shown=shown,
             loads=load_fractions(own["loads"]) if "loads" in own else None,
+            changed=_changed(rest),
         )
+
+
+def _changed(words: Sequence[str]) -> list[str]:
+    """Return lines that name the words which change all schedulers, the timing or the cluster."""
+    plain = [word.lstrip("+") for word in words]
+    schedulers = [word for word in plain if word.startswith("scheduler.")]
+    others = [word for word in plain if word.startswith(("timing.", "cluster."))]
+    lines = [f"changed in every scheduler: {' '.join(schedulers)}"] if schedulers else []
+    return lines + ([f"with {' '.join(others)}"] if others else [])
 
 
 def _run_one_load(configs: Mapping[str, RunConfig], asked: _Asked, output_dir: Path | None) -> None:
@@ -124,7 +136,8 @@ def _run_one_load(configs: Mapping[str, RunConfig], asked: _Asked, output_dir: P
             jobs=asked.jobs,
             progress=progress,
         )
-    show_comparison(found, asked.shown)
+    show_comparison(found, asked.shown, asked.changed)
+    _tell_reused([found], output_dir)
     if output_dir is not None:
         write(found, output_dir)
 
@@ -142,12 +155,20 @@ def _run_loads(
             jobs=asked.jobs,
             progress=progress,
         )
-    show_loads(found, asked.shown)
+    show_loads(found, asked.shown, asked.changed)
+    _tell_reused([*found.comparisons.values()], output_dir)
     if output_dir is not None:
         found.save(output_dir)
         title = f"{setting_line(any_config(found.first))}, {found.first.num_seeds} seeds"
         plots.save_figure(plots.loads_figure(found.table, title), output_dir, "loads")
         tables.show(f"written to {output_dir}")
+
+
+def _tell_reused(found: Sequence[Comparison], output_dir: Path | None) -> None:
+    reused = sum(one.num_reused for one in found)
+    if reused:
+        num_runs = sum(len(one.runs) for one in found)
+        tables.show(f"{reused} of {num_runs} runs were taken from {output_dir}")
 
 
 def write(found: Comparison, output_dir: Path) -> None:

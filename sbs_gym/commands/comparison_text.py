@@ -7,20 +7,24 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from sbs_gym.commands.simulate import setting_line
+from sbs_gym.commands.simulate import drawn_arrivals, setting_line
 from sbs_gym.compare import Comparison
 from sbs_gym.config.run import RunConfig
 from sbs_gym.load_sweep import LoadSweep
 from sbs_gym.report import comparison, load_tables, tables
 from sbs_gym.report.style import number
+from sbs_gym.workload.trace.recorded import recorded
 
 TABLES = ("ttft", "engines", "pairs", "lengths")
 LOADS_TABLES = ("ttft", "pairs")
 REPLAYED = "every seed replays this trace: intervals hold the luck of timing alone"
+_SCALED = {"thin": "the rows kept by thinning", "overlay": "the shifts of overlaid copies"}
 
 
-def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
-    """Print the tables of a comparison, those named in `shown`."""
+def show_comparison(
+    found: Comparison, shown: Sequence[str] = TABLES, changed: Sequence[str] = ()
+) -> None:
+    """Print the tables of a comparison, those named in `shown`, under the lines `changed`."""
     first = {str(key): value for key, value in found.runs.iloc[0].items()}
     config = any_config(found)
     made = {
@@ -29,21 +33,24 @@ def show_comparison(found: Comparison, shown: Sequence[str] = TABLES) -> None:
         "pairs": comparison.paired_table(found.paired),
         "lengths": comparison.lengths_table(found.by_length),
     }
-    trace = config.workload.kind == "trace"
+    scaled = config.load is not None or config.rate_per_s is not None
     tables.show(
         setting_line(config),
-        *([REPLAYED] * trace),
+        *changed,
+        *drawn_arrivals(config, first),
+        *_luck_of_seeds(config, scaled),
         f"{tables.rate_line(first)}; {_seeds(found)}",
         "",
         *(made[name] for name in shown),
     )
 
 
-def show_loads(found: LoadSweep, shown: Sequence[str] = LOADS_TABLES) -> None:
+def show_loads(
+    found: LoadSweep, shown: Sequence[str] = LOADS_TABLES, changed: Sequence[str] = ()
+) -> None:
     """Print mean TTFT by load, and the differences to the reference and to the better immediate."""
     config, better = any_config(found.first), found.better_immediate
     capacity = found.first.runs["capacity_requests_per_s"].iloc[0]
-    trace = config.workload.kind == "trace"
     parts: list[RenderableType] = []
     if "ttft" in shown:
         parts += [load_tables.means_table(found.table, better, found.first.num_seeds)]
@@ -51,7 +58,9 @@ def show_loads(found: LoadSweep, shown: Sequence[str] = LOADS_TABLES) -> None:
         parts += _differences(found)
     tables.show(
         setting_line(config),
-        *([REPLAYED] * trace),
+        *changed,
+        *drawn_arrivals(config, None),
+        *_luck_of_seeds(config, True),
         f"capacity {number(capacity)} requests/s; {_seeds(found.first)}",
         *load_tables.legend(found.table, better),
         "",
@@ -76,6 +85,29 @@ def _differences(found: LoadSweep) -> list[Table]:
         title = f"mean TTFT against {load_tables.BETTER} (%, paired by seed, ± half 95 % interval)"
         made.append(load_tables.differences_table(title, waiting, bases, found.ratio))
     return made
+
+
+def _luck_of_seeds(config: RunConfig, scaled: bool) -> list[str]:
+    """Return the line that tells what seeds share or do not share of a trace.
+
+    Args:
+        config: A run; without a trace there is no line.
+        scaled: Whether the trace is brought to a rate that was asked for.
+    """
+    workload = config.workload
+    if workload.kind != "trace":
+        return []
+    has = recorded(workload)
+    differs = [] if has.arrivals else ["arrivals"]
+    if has.arrivals and scaled and workload.scaling in _SCALED:
+        differs.append(_SCALED[workload.scaling])
+    if has.arrivals and workload.session_rate_per_s is not None:
+        differs.append("session starts")  # of formats whose sessions have no common clock
+    if has.arrivals and workload.spread_ticks_s > 0:
+        differs.append("the spread over ticks")
+    if workload.output_tokens is not None and not has.outputs:
+        differs.append("answer lengths")
+    return [f"drawn anew for every seed: {', '.join(differs)}"] if differs else [REPLAYED]
 
 
 def any_config(found: Comparison) -> RunConfig:

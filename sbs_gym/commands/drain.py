@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> None:
         if key in _NO_MATTER and not word.startswith("scheduler."):
             raise ConfigError(f"{word!r} does not matter to a backlog at time 0; leave it out")
     if "schedulers" not in own:
-        raise ConfigError("sbs-gym drain: schedulers=[a,b,…] is missing")
+        raise ConfigError("drain: schedulers=[a,b,…] is missing")
     names = scheduler_names(own["schedulers"])
     count = whole("num_requests", own.get("num_requests", str(BACKLOG_REQUESTS)), 1, 200_000_000)
     runs = {name: _in_both_orders(name, rest) for name in names}

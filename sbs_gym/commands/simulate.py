@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sbs_gym.commands.progress import ProgressReport
 from sbs_gym.commands.words import require_trace
 from sbs_gym.config.run import RunConfig
 from sbs_gym.report import tables
+from sbs_gym.report.style import number
 from sbs_gym.result import Result, check_output_dir
 from sbs_gym.schema import load_settings
 from sbs_gym.simulate import simulate
+from sbs_gym.workload.trace.recorded import recorded
 
 HELP = """
 sbs-gym simulate [key=value ...]
@@ -35,9 +38,12 @@ by_length.parquet, config.yaml and provenance.json.
 """
 
 
+SLO = ("slo.*",)  # listed among the known words; its fields are words of their own
+
+
 def run(words: Sequence[str]) -> None:
     """Run one simulation and print it."""
-    settings = load_settings(words)
+    settings = load_settings(words, also=SLO)
     require_trace(settings.run)
     if settings.output_dir is not None:
         check_output_dir(settings.output_dir, settings.run)
@@ -52,6 +58,7 @@ def show_result(result: Result) -> None:
     """Print the tables of a run."""
     tables.show(
         f"{result.config.scheduler.name}, seed {result.config.seed}, {setting_line(result.config)}",
+        *drawn_arrivals(result.config, result.summary),
         f"{tables.rate_line(result.summary)}; {tables.overload_line(result.summary)}",
         "",
         tables.latency_table(result.summary),
@@ -65,6 +72,21 @@ def setting_line(config: RunConfig) -> str:
     workload = config.workload
     arrivals = workload.path if workload.kind == "trace" else f"{config.arrivals.name} arrivals"
     return f"{workload.name}, {arrivals}, {_machine(config)}"
+
+
+def drawn_arrivals(config: RunConfig, summary: Mapping[str, Any] | None) -> list[str]:
+    """Return the line that a trace's arrivals are drawn, none if the file records them.
+
+    Args:
+        config: A run.
+        summary: Of a run, for its requests per second; None if there are several rates.
+    """
+    if config.workload.kind != "trace" or recorded(config.workload).arrivals:
+        return []
+    at = "the rate of each load"
+    if summary is not None:
+        at = f"{number(summary['rate_per_s'])} per second"
+    return [f"no arrival times read: {config.arrivals.name} arrivals at {at}"]
 
 
 def cluster_line(config: RunConfig) -> str:

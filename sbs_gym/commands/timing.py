@@ -45,10 +45,10 @@ def run(words: Sequence[str]) -> None:
     """Fit, validate or show passes, as the first word says."""
     if not words:
         raise ConfigError(
-            "sbs-gym timing: expected `fit`, `validate` or `passes`; see sbs-gym timing --help"
+            "timing: expected `fit`, `validate` or `passes`; see sbs-gym timing --help"
         )
     commands = {"fit": _fit, "validate": _validate, "passes": _passes}
-    require_choice("sbs-gym timing: command", words[0], commands)
+    require_choice("timing: command", words[0], commands)
     commands[words[0]](words[1:])
 
 
@@ -58,7 +58,7 @@ def _fit(words: Sequence[str]) -> None:
     refuse_other(rest, known, "sbs-gym timing fit")
     for key in ("kernels", "systems"):
         if key not in own:
-            raise ConfigError(f"sbs-gym timing fit: {key}=CSV is missing")
+            raise ConfigError(f"timing fit: {key}=CSV is missing")
     report = fit_timing(existing_file(own["kernels"]), existing_file(own["systems"]))
     print(report.summary())
     if "output" in own:

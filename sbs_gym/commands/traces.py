@@ -28,10 +28,10 @@ prefixes, and how many rows were dropped, sorted or clipped. The file may be pla
 def run(words: Sequence[str]) -> None:
     """Print the description of the trace."""
     if not words:
-        raise ConfigError("sbs-gym traces: expected `describe PATH`; see sbs-gym traces --help")
-    require_choice("sbs-gym traces: command", words[0], ("describe",))
+        raise ConfigError("traces: expected `describe PATH`; see sbs-gym traces --help")
+    require_choice("traces: command", words[0], ("describe",))
     if len(words) < 2:
-        raise ConfigError("sbs-gym traces describe: the PATH of the trace is missing")
+        raise ConfigError("traces describe: the PATH of the trace is missing")
     path, options = words[1].removeprefix("workload.path="), words[2:]
     for word in options:
         if not word.startswith(("workload.", "+workload.", "++workload.")):

@@ -25,11 +25,12 @@ def split_words(words: Sequence[str], own: Sequence[str]) -> tuple[dict[str, str
 
 def refuse_other(words: Sequence[str], known: Sequence[str], command: str) -> None:
     """Raise ConfigError for the first word that the command does not know."""
+    said = command.removeprefix("sbs-gym ")
     for word in words:
         key, equals, _ = word.partition("=")
         if not equals:
             raise ConfigError(f"{word!r} is no setting; expected key=value; see {command} --help")
-        require_choice(f"{command}: key", key, known)
+        require_choice(f"{said}: key", key, known)
 
 
 def items(text: str) -> list[str]:

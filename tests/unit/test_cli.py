@@ -64,6 +64,8 @@ def test_version(capsys):
         (["compare", "show=tftf"], "Did you mean 'ttft'"),
         (["compare", "reference=lpt"], "reference='lpt'"),
         (["compare", "jbos=2"], "Did you mean 'jobs'"),
+        (["compare", "sol=2"], "slo.*"),
+        (["simulate", "sol=2"], "slo.*"),
         (["compare", "loads=[0.5,x]"], "expected numbers such as"),
         (["compare", "loads=[]"], "expected numbers such as"),
         (["compare", "loads=[0.5]", "load=0.7"], "exclude each other"),
@@ -81,8 +83,12 @@ def test_version(capsys):
         (["traces", "describe"], "PATH"),
         (["traces", "describe", "/no/such.csv"], "/no/such.csv"),
         (["traces", "describe", "x.csv", "seed=1"], "workload.key=value"),
+        (["traces", "describe", "/"], "is a directory"),
+        (["traces", "descrbe", "/"], "Did you mean 'describe'"),
         (["timing"], "fit"),
+        (["timing", "ft"], "Did you mean 'fit'"),
         (["timing", "fit", "kernels=/no/such.csv"], "systems=CSV is missing"),
+        (["timing", "fit", "kernel=/no/such.csv"], "Did you mean 'kernels'"),
         (["timing", "validate", "seed=1"], "timing.key=value"),
         (["timing", "validate", "path=/no/such.csv"], "not there"),
     ],
@@ -92,6 +98,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys, words, message):
     assert code == 2
     assert message in err
     assert err.startswith("sbs-gym: ")
+    assert not err.startswith("sbs-gym: sbs-gym")
     assert err.count("\n") == 1
     assert out == ""
 
@@ -148,6 +155,73 @@ def test_compare_gives_the_same_text_twice(capsys):
     assert told(capsys, *words)[1] == told(capsys, *words)[1]
 
 
+def test_compare_names_the_words_that_change_every_scheduler(capsys):
+    words = ["compare", "schedulers=[round_robin,sbs]", *SMALL, "seeds=1", "show=ttft"]
+    out = told(capsys, *words, "timing.fixed_s=0.05", "scheduler.multiplier=0.5")[1]
+    lines = out.splitlines()
+    assert "changed in every scheduler: scheduler.multiplier=0.5" in lines
+    assert "with cluster.chunk_tokens=1000 timing.fixed_s=0.05" in lines
+    assert "changed" not in told(capsys, *words)[1]
+
+
+@pytest.fixture
+def trace_path(tmp_path):
+    path = tmp_path / "trace.csv"
+    rows = [f"{second / 4},{100 + second},5" for second in range(400)]
+    path.write_text("\n".join(["arrived_at,input_tokens,output_tokens", *rows]))
+    return path
+
+
+ON_TRACE = ["workload=trace", "timing=linear", "cluster=toy", "cluster.chunk_tokens=1000"]
+
+
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        ([], "every seed replays this trace"),
+        (["load=0.5"], "every seed replays this trace"),
+        (["workload.spread_ticks_s=1"], "drawn anew for every seed: the spread over ticks"),
+        (
+            ["workload.scaling=thin", "rate_per_s=2"],
+            "drawn anew for every seed: the rows kept by thinning",
+        ),
+        (
+            ["workload.scaling=overlay", "rate_per_s=8"],
+            "drawn anew for every seed: the shifts of overlaid copies",
+        ),
+        (["workload.scaling=thin"], "every seed replays this trace"),
+        (
+            ["loads=[0.6,0.9]", "workload.spread_ticks_s=1"],
+            "drawn anew for every seed: the spread over ticks",
+        ),
+    ],
+)
+def test_compare_tells_what_seeds_share_of_a_trace(capsys, trace_path, words, line):
+    chosen = ["compare", "schedulers=[round_robin,sbs]", "seeds=1", "show=ttft", *ON_TRACE]
+    code, out, err = told(capsys, *chosen, f"workload.path={trace_path}", *words)
+    assert code == 0, err
+    assert line in out
+    assert ("replays" in out) == ("replays" in line)
+    assert "no arrival times read" not in out
+
+
+def test_arrivals_that_a_trace_does_not_have_are_told(capsys, trace_path):
+    lengths = trace_path.read_text().replace("arrived_at,", "timestamp,")
+    trace_path.write_text(lengths)
+    chosen = [*ON_TRACE, f"workload.path={trace_path}"]
+    line = "no arrival times read: poisson arrivals at"
+    code, out, err = told(capsys, "simulate", *chosen, "rate_per_s=4")
+    assert code == 0, err
+    assert f"{line} 4.0 per second" in out
+    compared = ["compare", "schedulers=[round_robin,sbs]", "seeds=1", "show=ttft", *chosen]
+    out = told(capsys, *compared)[1]
+    assert line in out
+    assert "drawn anew for every seed: arrivals\n" in out
+    assert f"{line} the rate of each load" in told(capsys, *compared, "loads=[0.5]")[1]
+    out = told(capsys, "traces", "describe", str(trace_path))[1]
+    assert "arrived_at: timestamp" in " ".join(out.split())
+
+
 LOADS = ["compare", "schedulers=[round_robin,least_tokens,sbs]", "loads=[0.5,0.7]", "seeds=2"]
 
 
@@ -188,6 +262,16 @@ def test_drain_prints_both_orders_and_the_first_scheduler_is_the_measure(capsys)
     own, base = float(second[4]), float(first[4])
     assert float(second[6]) == pytest.approx(100 * (own / base - 1), abs=0.5)
     assert "400 requests" in out
+
+
+def test_a_resumed_comparison_tells_how_many_runs_it_took(capsys, tmp_path):
+    words = ["compare", "schedulers=[round_robin,sbs]", *SMALL, "show=ttft"]
+    words.append(f"output_dir={tmp_path / 'one'}")
+    assert "taken from" not in told(capsys, *words, "seeds=1")[1]
+    assert "2 of 4 runs were taken from" in told(capsys, *words, "seeds=2")[1]
+    words[-1] = f"output_dir={tmp_path / 'loads'}"
+    assert "taken from" not in told(capsys, *words, "seeds=1", "loads=[0.5,0.7]")[1]
+    assert "4 of 4 runs were taken from" in told(capsys, *words, "seeds=1", "loads=[0.5,0.7]")[1]
 
 
 def test_an_interrupted_comparison_tells_what_was_kept(capsys, tmp_path, monkeypatch):
