@@ -25,10 +25,9 @@ from sbs_gym.workload.trace.load import load_trace
 
 BACKLOG_REQUESTS = 20_000
 _REFERENCE_PRESET = "work_conserving"
-# Under the preset's own age_longest a backlog drains longest first: with roofline timing 22 %
-# (sbs_long) to 38 % (kimi_conversation_like) faster than the same scheduler works in overload,
-# and the more so the smaller the backlog. In order of arrival the rates agree within 3 %
-# (measured: five workloads, two timings).
+# Under the preset's own age_longest a backlog drains longest first: prompts of equal context meet
+# in a pass, and it drains faster than the same scheduler works in overload, so that a load below 1
+# could be overload. `sbs-gym drain` prints both orders.
 _REFERENCE_ORDER = "arrival"
 _SEED = 0  # capacity is one number per cluster, workload and timing, whatever the run's seed
 

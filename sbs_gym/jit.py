@@ -63,7 +63,7 @@ def inlined(function: Function) -> Function:
     """Like `compiled`, and inlined wherever it is called.
 
     For everything that takes the world: a call copies all its addresses, which costs more than most
-    of these functions do (measured: inlined, a run is twice as fast and compiles no slower).
+    of these functions do. `make bench` shows what it is worth.
     """
     return _compile(function, forceinline=True)
 
@@ -83,7 +83,7 @@ def _compile(function: Function, *, forceinline: bool) -> Function:
 def _without_literals(dispatcher: Any) -> Any:
     """Let calls with constants share the specialisation of their type.
 
-    numba compiles f(w, 0) and f(w, 1) apart, which made a third of all compilation.
+    numba would compile f(w, 0) and f(w, 1) apart.
     """
     specialise = dispatcher.get_call_template
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sbs_gym.config.workload import WorkloadConfig
+from sbs_gym.config.workload import COLUMNS, WorkloadConfig
 from sbs_gym.errors import TraceError
 from sbs_gym.workload.trace.formats import FORMATS, TraceFormat
 from sbs_gym.workload.trace.guess import unused_notes, words_for
@@ -23,21 +23,8 @@ _GENERIC_TIMES = {
     "arrived_at_ns": "ns",
     "relative_timestamp_ms": "ms",
 }
-_CANONICAL = (
-    "input_tokens",
-    "output_tokens",
-    "request_id",
-    "parent_id",
-    "session_id",
-    "turn",
-    "delay_s",
-    "priority",
-    "measured_ttft_s",
-    "measured_e2e_s",
-    "cached_tokens",
-    "block_hashes",
-    "block_tokens",
-)
+# The meanings that a column map may name, the arrival apart: their own names are recognised.
+_CANONICAL = (*(name for name in COLUMNS if not name.startswith("arrived_at")), "block_tokens")
 
 
 def format_of(path: Path, first: Record, line: int, config: WorkloadConfig) -> TraceFormat:
