@@ -1,4 +1,4 @@
-"""A scheduler as a composition of rules: release, routing, order, allocation, budget."""
+"""A scheduler as a composition of rules: release, routing, order, allocation, budget, placement."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ BUDGETS = ("full", "fixed", "backlog")
 UNITS = ("tokens", "cost")
 LEFTOVERS = ("join", "alone")
 LIMIT_ACTIONS = ("keep", "reject", "force")
+PLACEMENTS = (
+    "round_robin",
+    "random",
+    "jsq",
+    "power_of_two",
+    "least_kv",
+    "vllm_count",
+    "vllm_kv",
+    "total_tokens",
+    "iqr_lex",
+    "bf_io",
+    "br_0",
+    "exp_weighted",
+)
+KV_UNITS = ("blocks", "tokens")
 _MOST_TOKENS = 1_000_000
 
 
@@ -55,9 +70,17 @@ class SchedulerConfig:
         charge: Whether PBAA fills ranks by tokens or by cost.
         n_limit, n_limit_action: Releases a request may wait; then keep (it goes first), reject
             or force (placed even where no room is left).
+        placement: Which decode rank; docs/semantics.md section 15 has every rule.
+        placement_kv: What iqr_lex, least_kv and exp_weighted call KV load: blocks or tokens.
+        placement_iqr_k: iqr_lex masks ranks above Q3 + k * (Q3 - Q1), 0 to 100.
+        placement_min_safe_ranks: iqr_lex ignores a mask that leaves fewer ranks, 1 to 32,768.
+        placement_horizon_steps: Steps that bf_io looks ahead, 0 to 1000.
+        placement_decay: exp_weighted draws with weight exp(-decay * KV tokens), 0 to 1.
 
-    Source: Staggered Batch Scheduling, arXiv 2512.16134, for release and PBAA; the interval
-    formula, n_limit and all defaults are this project's assumptions, see docs/semantics.md.
+    Source: Staggered Batch Scheduling, arXiv 2512.16134, for release, PBAA and iqr_lex; the
+    interval formula, n_limit and all defaults are this project's assumptions, see
+    docs/semantics.md. bf_io: arXiv 2601.17855; br_0: arXiv 2605.06113; exp_weighted: FlexLB of
+    github.com/alibaba/rtp-llm at 4b8d39c; vllm_kv: vLLM's core_client.py at 00080ee.
     """
 
     name: str = "custom"
@@ -83,6 +106,12 @@ class SchedulerConfig:
     charge: str = "tokens"
     n_limit: int = 32
     n_limit_action: str = "keep"
+    placement: str = "iqr_lex"
+    placement_kv: str = "blocks"
+    placement_iqr_k: float = 1.5
+    placement_min_safe_ranks: int = 1
+    placement_horizon_steps: int = 8
+    placement_decay: float = 0.001
 
     def __post_init__(self) -> None:
         require_choice("scheduler.release", self.release, GATED_RELEASES + UNGATED_RELEASES)
@@ -109,7 +138,19 @@ class SchedulerConfig:
             require_number(f"scheduler.{field}", value, 1, _MOST_TOKENS, integer=True)
         require_number("scheduler.alpha", self.alpha, 0, 100, low_open=True)
         require_number("scheduler.n_limit", self.n_limit, 0, 1_000_000_000, integer=True)
+        self._check_placement()
         self._check_composition()
+
+    def _check_placement(self) -> None:
+        require_choice("scheduler.placement", self.placement, PLACEMENTS)
+        require_choice("scheduler.placement_kv", self.placement_kv, KV_UNITS)
+        require_number("scheduler.placement_iqr_k", self.placement_iqr_k, 0, 100)
+        require_number("scheduler.placement_decay", self.placement_decay, 0, 1)
+        for field, low, high in (
+            ("placement_min_safe_ranks", 1, 32_768),
+            ("placement_horizon_steps", 0, 1000),
+        ):
+            require_number(f"scheduler.{field}", getattr(self, field), low, high, integer=True)
 
     def _check_composition(self) -> None:
         if self.gated and self.routing != "staggered":
