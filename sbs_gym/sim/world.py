@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sbs_gym.config.cluster import START_RULES, ClusterConfig
 from sbs_gym.sim import state
 from sbs_gym.sim.events import push_event
-from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, RunRecords
+from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, STEP_RECORD, RunRecords
 from sbs_gym.sim.state import Kind, Order, StartRule, World
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
@@ -222,8 +222,15 @@ def collect_records(world: World) -> RunRecords:
         passes=np.asarray(world.passes[:done]),
         rank_tokens=world.pass_tokens.reshape(-1, dp)[:done] if recorded else None,
         rank_pairs=world.pass_pairs.reshape(-1, dp)[:done] if recorded else None,
+        decode=None,
+        steps=np.zeros(0, dtype=STEP_RECORD),
+        step_batch=None,
+        step_kv_tokens=None,
+        step_blocks=None,
         ended_at_s=float(clock.now_s),
         num_releases=int(clock.release_number),
         num_signals_lost=int(clock.num_signals_lost),
         num_watchdogs=int(clock.num_watchdogs),
+        num_refusals=0,
+        prefill_kv_blocked_s=0.0,
     )

@@ -111,8 +111,8 @@ def _with_arithmetic(room: KvRoom, span: int) -> KvRoom:
     tokens = int(left // room.kv_bytes_per_token)
     if tokens < 1:
         raise ConfigError(
-            f"cluster.{room.phase}_ep={span} leaves no KV room: {room.weight_bytes / 1e9:.1f} GB of "
-            f"weights and {room.reserve_bytes / 1e9:.1f} GB of reserve in "
+            f"cluster.{room.phase}_ep={span} leaves no KV room: {room.weight_bytes / 1e9:.1f} GB "
+            f"of weights and {room.reserve_bytes / 1e9:.1f} GB of reserve in "
             f"{room.memory_bytes / 1e9:.1f} GB; expected a wider expert span, more "
             f"cluster.gpu_memory_bytes, or cluster.{room.phase}_kv_tokens stated"
         )
