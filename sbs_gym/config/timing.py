@@ -1,4 +1,4 @@
-"""What a user may say about the duration of a prefill pass."""
+"""What a user may say about the duration of a prefill pass and of a decode step."""
 
 from __future__ import annotations
 
@@ -53,12 +53,20 @@ class TimingConfig:
 class LinearTiming(TimingConfig):
     """A pass takes a fixed time plus a time per token of a weighted rank load.
 
+    A decode step takes a fixed time plus the largest, over ranks, of a time per request and a time
+    per token of context.
+
     Attributes:
         fixed_s: Seconds of a pass apart from its tokens, in [0, 60].
             Source: assumed; docs/timing.md, "The linear model", compares it with the roofline.
         per_token_s: Seconds per token of one rank, in (0, 1]. Source: as `fixed_s`.
         max_weight: Weight of the fullest rank, the rest goes to the mean over ranks, in [0, 1].
             Source: assumed, likewise.
+        decode_fixed_s: Seconds of a decode step apart from its ranks' load, in [0, 60].
+            Source: assumed; docs/timing.md, "The linear model".
+        decode_per_request_s: Seconds per request of one rank, in [0, 1]. Source: likewise.
+        decode_per_kv_token_s: Seconds per token of context in one rank's KV cache, in [0, 1].
+            Source: likewise.
     """
 
     KIND: ClassVar[str] = "linear"
@@ -66,9 +74,15 @@ class LinearTiming(TimingConfig):
     fixed_s: float = 0.06
     per_token_s: float = 1.0 / 6500.0
     max_weight: float = 0.7
+    decode_fixed_s: float = 0.022
+    decode_per_request_s: float = 0.00012
+    decode_per_kv_token_s: float = 2.7e-8
 
     def __post_init__(self) -> None:
         TimingConfig.__post_init__(self)
+        require_number("timing.decode_fixed_s", self.decode_fixed_s, 0, 60, unit="s")
+        for name in ("decode_per_request_s", "decode_per_kv_token_s"):
+            require_number(f"timing.{name}", getattr(self, name), 0, 1, unit="s")
         require_number("timing.fixed_s", self.fixed_s, 0, 60, unit="s")
         require_number("timing.per_token_s", self.per_token_s, 0, 1, unit="s", low_open=True)
         require_number("timing.max_weight", self.max_weight, 0, 1)
@@ -76,36 +90,46 @@ class LinearTiming(TimingConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConstantTiming(TimingConfig):
-    """Every pass takes the same time; for theory tests.
+    """Every pass takes the same time, and every decode step; for theory tests.
 
     Attributes:
         pass_s: Seconds of a pass, in (0, 3600]. Source: chosen, no hardware behind it.
+        step_s: Seconds of a decode step, in (0, 3600]. Source: likewise.
     """
 
     KIND: ClassVar[str] = "constant"
 
     pass_s: float = 0.5
+    step_s: float = 0.03
 
     def __post_init__(self) -> None:
         TimingConfig.__post_init__(self)
         require_number("timing.pass_s", self.pass_s, 0, 3600, unit="s", low_open=True)
+        require_number("timing.step_s", self.step_s, 0, 3600, unit="s", low_open=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableTiming(TimingConfig):
-    """A model fitted to a user's own measured passes; see `sbs_gym/timing/table.py`.
+    """A model fitted to a user's own measured passes and steps; see `sbs_gym/timing/table.py`.
 
     Attributes:
         path: CSV or Parquet file of passes: `start_s`, `duration_s` (seconds) and per rank the new
             tokens and, if known, the cached context. Source: the user's own logs.
         num_knots: Knots of the duration over the fullest rank's tokens, in [1, 64].
             Source: chosen; two knots would be a straight line.
+        steps_path: CSV or Parquet file of decode steps: `start_s`, `duration_s` and the requests
+            and the tokens of context of the fullest rank, or of every rank
+            (`sbs_gym/timing/steps.py`); None if no decode instance is timed. Source: as `path`.
+        steps_num_knots: Knots of the duration over the fullest rank's requests, in [1, 64].
+            Source: chosen.
     """
 
     KIND: ClassVar[str] = "table"
 
     path: str
     num_knots: int = 8
+    steps_path: str | None = None
+    steps_num_knots: int = 6
 
     def __post_init__(self) -> None:
         TimingConfig.__post_init__(self)
@@ -115,6 +139,14 @@ class TableTiming(TimingConfig):
                 "passes (timing=table timing.path=FILE; example_passes.csv is a synthetic example)"
             )
         require_number("timing.num_knots", self.num_knots, 1, 64, integer=True)
+        require_number("timing.steps_num_knots", self.steps_num_knots, 1, 64, integer=True)
+        if self.steps_path is not None and not (
+            isinstance(self.steps_path, str) and self.steps_path
+        ):
+            raise ConfigError(
+                f"timing.steps_path={self.steps_path!r} is not allowed; expected the file of your "
+                "measured decode steps, or null"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +188,26 @@ class RooflineTiming(TimingConfig):
             four measured passes do not pin it.
         default_skew: Expert skew of a deployment without rebalancing, in [1, 10]; used only to
             compare with published systems. Fit on systems.
-        expert_load: Whether expert and link time follow the `mean` or the `max` over ranks.
-            Source: assumed, docs/timing.md, "From one rank to a group".
+        expert_load: Whether expert and link time of a pass follow the `mean` or the `max` over
+            ranks. Source: assumed, docs/timing.md, "From one rank to a group".
+        masked_launch_s, masked_flop_per_s, masked_bytes_per_s, masked_softness: As `grouped_*`, for
+            the masked grouped GEMMs of a decode step. Fit.
+        decode_core_launch_s: Fixed seconds of the attention core of a step, in [0, 1e-2]. Fit.
+        decode_core_flop_per_s, decode_core_bytes_per_s: Its rates, in [1e12, 1e17], [1e10, 1e14].
+            Fit.
+        absorb_launch_s: Fixed seconds of one absorb product, in [0, 1e-2]. Fit.
+        decode_before_core_s, decode_after_core_s, decode_expert_s: Element-wise seconds of a layer
+            before the core, after it, and of the routed experts, each in [0, 1e-2]. Fit.
+        ll_dispatch_launch_s, ll_combine_launch_s: Fixed seconds of a low-latency dispatch or
+            combine in one node, and beyond, in [0, 1e-2]. Fit.
+        ll_dispatch_hop_s, ll_combine_hop_s: More of it per log2 of the nodes, in [0, 1e-2]. Fit.
+        ll_dispatch_bytes_per_s, ll_combine_bytes_per_s: Rates in one node, and beyond, in
+            [1e9, 1e13]. Fit.
+        decode_link_slowdown: Factor on low-latency links inside a step, in [0.5, 4]. Fit on
+            systems.
+        decode_overhead_s: Seconds of a step outside the layers, in [0, 10]. Fit on systems.
+        decode_overlap_min_tokens: Two-batch overlap of a step from here on every busy rank, in
+            [1, 1 << 30]. Source: assumed; docs/timing.md, "Numbers that are not fitted".
     """
 
     KIND: ClassVar[str] = "roofline"
@@ -191,6 +241,26 @@ class RooflineTiming(TimingConfig):
     compute_sms: int
     overhead_s: float
     default_skew: float
+    masked_launch_s: float
+    masked_flop_per_s: float
+    masked_bytes_per_s: float
+    masked_softness: float
+    decode_core_launch_s: float
+    decode_core_flop_per_s: float
+    decode_core_bytes_per_s: float
+    absorb_launch_s: float
+    decode_before_core_s: float
+    decode_after_core_s: float
+    decode_expert_s: float
+    ll_dispatch_launch_s: tuple[float, float]
+    ll_dispatch_hop_s: float
+    ll_dispatch_bytes_per_s: tuple[float, float]
+    ll_combine_launch_s: tuple[float, float]
+    ll_combine_hop_s: float
+    ll_combine_bytes_per_s: tuple[float, float]
+    decode_link_slowdown: float
+    decode_overhead_s: float
+    decode_overlap_min_tokens: int = 64
     expert_load: str = "mean"
 
     def __post_init__(self) -> None:
@@ -200,12 +270,13 @@ class RooflineTiming(TimingConfig):
                 value = getattr(self, name)
                 for item in value if isinstance(value, tuple) else (value,):
                     require_number(f"timing.{name}", item, low, high, unit=unit)
-        for name in ("dispatch_bytes_per_s", "combine_bytes_per_s"):
-            if not isinstance(getattr(self, name), tuple) or len(getattr(self, name)) != 3:
-                raise ConfigError(f"timing.{name} needs three rates: one, two, more nodes")
-        require_number(
-            "timing.overlap_min_tokens", self.overlap_min_tokens, 1, 1 << 30, integer=True
-        )
+        for names, count, words in _ROOFLINE_TUPLES:
+            for name in names.split():
+                value = getattr(self, name)
+                if not isinstance(value, tuple) or len(value) != count:
+                    raise ConfigError(f"timing.{name}={value!r} is not allowed; expected {words}")
+        for name in ("overlap_min_tokens", "decode_overlap_min_tokens"):
+            require_number(f"timing.{name}", getattr(self, name), 1, 1 << 30, integer=True)
         require_number("timing.compute_sms", self.compute_sms, 1, 132, integer=True)
         require_choice("timing.expert_load", self.expert_load, ("mean", "max"))
 
@@ -223,6 +294,21 @@ _ROOFLINE_RANGES = (
     ("link_slowdown", 0.5, 4.0, ""),
     ("overhead_s", 0.0, 10.0, "s"),
     ("default_skew", 1.0, 10.0, ""),
+    ("absorb_launch_s decode_before_core_s decode_after_core_s decode_expert_s", 0.0, 1e-2, "s"),
+    ("masked_launch_s decode_core_launch_s", 0.0, 1e-2, "s"),
+    ("ll_dispatch_launch_s ll_dispatch_hop_s", 0.0, 1e-2, "s"),
+    ("ll_combine_launch_s ll_combine_hop_s", 0.0, 1e-2, "s"),
+    ("masked_flop_per_s decode_core_flop_per_s", 1e12, 1e17, "FLOP/s"),
+    ("masked_bytes_per_s decode_core_bytes_per_s", 1e10, 1e14, "bytes/s"),
+    ("ll_dispatch_bytes_per_s ll_combine_bytes_per_s", 1e9, 1e13, "bytes/s"),
+    ("masked_softness", 1.0, 16.0, ""),
+    ("decode_link_slowdown", 0.5, 4.0, ""),
+    ("decode_overhead_s", 0.0, 10.0, "s"),
+)
+_ROOFLINE_TUPLES = (
+    ("dispatch_bytes_per_s combine_bytes_per_s", 3, "three rates: one, two, more nodes"),
+    ("ll_dispatch_launch_s ll_combine_launch_s", 2, "two times: one node, more nodes"),
+    ("ll_dispatch_bytes_per_s ll_combine_bytes_per_s", 2, "two rates: one node, more nodes"),
 )
 
 KINDS: dict[str, type[TimingConfig]] = {

@@ -153,10 +153,10 @@ def build_timing(config: TimingConfig, *, dp: int, ep: int, chunk_tokens: int) -
     require_number("cluster.ep", ep, 1, 4096, integer=True)
     require_number("cluster.chunk_tokens", chunk_tokens, 1, 1 << 20, integer=True)
     coefficients = np.zeros(1, dtype=COEFFICIENTS)
-    _fill_luck(coefficients, config)
+    fill_luck(coefficients, config)
     table = np.zeros((0, 2), dtype=np.float64)
     if isinstance(config, ConstantTiming):
-        _fill(coefficients, kind=Kind.CONSTANT, pass_s=config.pass_s, token_cost_s=1.0)
+        fill(coefficients, kind=Kind.CONSTANT, pass_s=config.pass_s, token_cost_s=1.0)
     elif isinstance(config, LinearTiming):
         _fill_linear(coefficients, config)
     elif isinstance(config, TableTiming):
@@ -175,13 +175,13 @@ def build_timing(config: TimingConfig, *, dp: int, ep: int, chunk_tokens: int) -
     )
 
 
-def _fill(coefficients: NDArray[Any], **values: float) -> None:
+def fill(coefficients: NDArray[Any], **values: float) -> None:
     for name, value in values.items():
         coefficients[name] = value
 
 
 def _fill_linear(coefficients: NDArray[Any], config: LinearTiming) -> None:
-    _fill(
+    fill(
         coefficients,
         kind=Kind.LINEAR,
         fixed_s=config.fixed_s,
@@ -194,7 +194,7 @@ def _fill_linear(coefficients: NDArray[Any], config: LinearTiming) -> None:
 def _fill_table(coefficients: NDArray[Any], config: TableTiming) -> FloatArray:
     fit = fit_table(read_passes(config.path), config.num_knots, config.path)
     rise = (fit.knots[-1] - fit.knots[0]).tolist()
-    _fill(
+    fill(
         coefficients,
         kind=Kind.TABLE,
         mean_token_s=fit.mean_token_s,
@@ -207,15 +207,15 @@ def _fill_table(coefficients: NDArray[Any], config: TableTiming) -> FloatArray:
 def _fill_roofline(
     coefficients: NDArray[Any], config: RooflineTiming, ep: int, chunk_tokens: int
 ) -> FloatArray:
-    _fill(coefficients, kind=Kind.ROOFLINE, **roofline_coefficients(config, ep))
+    fill(coefficients, kind=Kind.ROOFLINE, **roofline_coefficients(config, ep))
     table = roofline_table(config, chunk_tokens)
     token_cost_s, pair_cost_s = roofline_costs(coefficients[0], table)
-    _fill(coefficients, token_cost_s=token_cost_s, pair_cost_s=pair_cost_s)
+    fill(coefficients, token_cost_s=token_cost_s, pair_cost_s=pair_cost_s)
     return table
 
 
-def _fill_luck(coefficients: NDArray[Any], config: TimingConfig) -> None:
-    _fill(
+def fill_luck(coefficients: NDArray[Any], config: TimingConfig) -> None:
+    fill(
         coefficients,
         jitter_sigma=math.sqrt(math.log(1.0 + config.jitter_cv * config.jitter_cv)),
         jitter_grid_s=config.jitter_grid_s,
