@@ -102,14 +102,18 @@ SUMMARY_KEYS: dict[str, Column] = {
     "kv_load_std_tokens": Column("tokens", f"Spread of KV over decode ranks; {_DECODE}"),
     "kv_load_max_over_mean": Column("-", f"Fullest decode rank over the mean; {_DECODE}"),
     "rate_per_s": Column("1/s", "Arrival rate asked for; of the peak state where arrivals vary."),
-    "capacity_requests_per_s": Column(
+    "capacity_requests_per_s": Column("1/s", "Capacity of the side that load refers to."),
+    "capacity_prefill_requests_per_s": Column(
         "1/s",
         "Rate at which work_conserving drains a backlog of this length mix in order of arrival, "
         "at mean luck and without lost signals.",
     ),
-    "load_prefill_frac": Column("fraction", "rate_per_s / capacity_requests_per_s; above 1 too."),
-    "load_decode_frac": Column("fraction", f"The same for decode; {_DECODE}"),
-    "bottleneck": Column("text", "The side with the higher load: prefill."),
+    "capacity_decode_requests_per_s": Column(
+        "1/s", f"Rate of this length mix that the decode instances keep up with; {_DECODE}"
+    ),
+    "load_prefill_frac": Column("fraction", "rate_per_s / prefill capacity; above 1 too."),
+    "load_decode_frac": Column("fraction", f"rate_per_s / decode capacity; {_DECODE}"),
+    "bottleneck": Column("text", "The side with the higher load: prefill or decode."),
     "overloaded": Column("bool", "Whether TTFT grows over the window; null if too few requests."),
     "ttft_growth_s_per_s": Column("s/s", "Slope of TTFT against arrival time."),
     "num_passes": Column("passes", "Passes with tokens that ended inside the window."),

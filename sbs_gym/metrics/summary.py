@@ -22,15 +22,27 @@ _NAN = float("nan")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What was asked of the cluster.
+    """What was asked of the cluster, and what it can do.
 
     Attributes:
         rate_per_s: Arrival rate asked for, of the peak state where arrivals vary.
-        capacity_requests_per_s: Drain rate of a backlog of the same length mix.
+        capacity_requests_per_s: Of the side that `load` refers to.
+        prefill_capacity_requests_per_s: Drain rate of a backlog of the same length mix; None: the
+            same as `capacity_requests_per_s`.
+        decode_capacity_requests_per_s: Rate that the decode instances keep up with; NaN without
+            decode.
     """
 
     rate_per_s: float
     capacity_requests_per_s: float
+    prefill_capacity_requests_per_s: float | None = None
+    decode_capacity_requests_per_s: float = _NAN
+
+    @property
+    def prefill_capacity(self) -> float:
+        """Return the capacity of the prefill side, requests per second."""
+        given = self.prefill_capacity_requests_per_s
+        return self.capacity_requests_per_s if given is None else given
 
 
 def measured_window(requests: NDArray[Any], measured: tuple[int, int], ended_at_s: float) -> Window:
@@ -154,12 +166,17 @@ def _engines(passes: NDArray[Any], window: Window, cluster: ClusterConfig) -> Su
 
 
 def _load(demand: Demand) -> Summary:
+    prefill = demand.rate_per_s / demand.prefill_capacity
+    decode = demand.rate_per_s / demand.decode_capacity_requests_per_s
     return {
         "rate_per_s": demand.rate_per_s,
         "capacity_requests_per_s": demand.capacity_requests_per_s,
-        "load_prefill_frac": demand.rate_per_s / demand.capacity_requests_per_s,
-        "load_decode_frac": _NAN,
-        "bottleneck": "prefill",
+        "capacity_prefill_requests_per_s": demand.prefill_capacity,
+        "capacity_decode_requests_per_s": demand.decode_capacity_requests_per_s,
+        "load_prefill_frac": prefill,
+        "load_decode_frac": decode,
+        # A comparison with NaN is False: without decode it is prefill.
+        "bottleneck": "decode" if decode > prefill else "prefill",
     }
 
 

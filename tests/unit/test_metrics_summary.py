@@ -7,7 +7,7 @@ from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.run import SloConfig
 from sbs_gym.metrics.columns import SUMMARY_KEYS
 from sbs_gym.metrics.summary import Demand, measured_window, summarise
-from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, RunRecords
+from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, STEP_RECORD, RunRecords
 
 NAN = float("nan")
 CLUSTER = ClusterConfig(num_prefill=1, prefill_dp=2, prefill_ep=2, chunk_tokens=10)
@@ -34,15 +34,22 @@ def run_records():
         passes=passes,
         rank_tokens=None,
         rank_pairs=None,
+        decode=None,
+        steps=np.zeros(0, dtype=STEP_RECORD),
+        step_batch=None,
+        step_kv_tokens=None,
+        step_blocks=None,
         ended_at_s=7.0,
         num_releases=2,
         num_signals_lost=0,
         num_watchdogs=0,
+        num_refusals=0,
+        prefill_kv_blocked_s=0.0,
     )
 
 
-def summary_of(measured):
-    return summarise(run_records(), cluster=CLUSTER, slo=SLO, measured=measured, demand=DEMAND)
+def summary_of(measured, demand=DEMAND):
+    return summarise(run_records(), cluster=CLUSTER, slo=SLO, measured=measured, demand=demand)
 
 
 def test_summary_of_the_whole_run_adds_up_by_hand():
@@ -111,3 +118,24 @@ def test_rates_count_what_happens_in_the_window_latencies_who_arrived_in_it():
 
 def test_few_requests_cannot_tell_overload():
     assert summary_of((0, 4))["overloaded"] is None
+
+
+def test_bottleneck_is_the_side_with_the_higher_load():
+    demand = Demand(
+        rate_per_s=3.0,
+        capacity_requests_per_s=4.0,
+        prefill_capacity_requests_per_s=6.0,
+        decode_capacity_requests_per_s=4.0,
+    )
+    found = summary_of((0, 4), demand)
+    assert (found["load_prefill_frac"], found["load_decode_frac"]) == (0.5, 0.75)
+    assert found["bottleneck"] == "decode"
+    assert found["capacity_decode_requests_per_s"] == 4.0
+
+
+def test_without_decode_the_load_is_that_of_prefill():
+    found = summary_of((0, 4))
+    assert (found["load_prefill_frac"], found["bottleneck"]) == (0.25, "prefill")
+    assert found["capacity_prefill_requests_per_s"] == found["capacity_requests_per_s"] == 2.0
+    assert np.isnan(found["load_decode_frac"])
+    assert np.isnan(found["capacity_decode_requests_per_s"])
