@@ -10,19 +10,25 @@ from typing import Any
 
 
 class Kind(IntEnum):
-    """Kinds in the order of an instant; the scheduler's round comes after WATCHDOG."""
+    """Kinds in the order of an instant; the rounds come after WATCHDOG."""
 
     PASS_END = 0
-    SIGNAL = 1
-    ARRIVAL = 2
-    TIMER = 3
-    WATCHDOG = 4
-    DISPATCH_DELIVERED = 5
-    PASS_START = 6
-    HORIZON = 7
+    STEP_END = 1
+    TRANSFER_END = 2  # and the return of a swapped-out request
+    SAMPLE = 3
+    SIGNAL = 4
+    REPORT = 5
+    ARRIVAL = 6
+    TIMER = 7
+    WATCHDOG = 8
+    DISPATCH_DELIVERED = 9
+    STEP_START = 10
+    PASS_START = 11
+    HORIZON = 12
 
 
 CALLS_THE_SCHEDULER = (Kind.SIGNAL, Kind.ARRIVAL, Kind.TIMER, Kind.WATCHDOG)
+CALLS_FOR_PLACEMENT = (Kind.STEP_END, Kind.REPORT)
 
 
 class Agenda:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from sbs_gym.timing.decode import decode_step_s
 from sbs_gym.timing.luck import pass_jitter, signal_lost, skew_factor, skew_next, skew_start
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s
 from tests.reference.forming import Chunk, pairs_of, tokens_of
@@ -18,7 +20,8 @@ class Clock:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._record = scenario.timing.coefficients[0]
-        self._skews = [SkewWalk(scenario, i) for i in range(scenario.num_prefill)]
+        walk = (self._record, scenario.seed)
+        self._skews = [SkewWalk(*walk, i) for i in range(scenario.num_prefill)]
         chunk = scenario.chunk_tokens
         self.full_pass_s = self.predicted_pass_s([[(-1, 0, chunk)]] * scenario.dp)
 
@@ -47,13 +50,34 @@ class Clock:
         return float(prefill_pass_s(self._record, self._scenario.timing.table, *arrays, skew))
 
 
+class DecodeClock:
+    """How long decode steps take; the instances are numbered after the prefill ones."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._timing, self._seed = scenario.decode_timing, scenario.seed
+        self._record = self._timing.coefficients[0]
+        self._first = scenario.num_prefill
+        self._skews = [
+            SkewWalk(self._record, self._seed, self._first + j) for j in range(scenario.num_decode)
+        ]
+
+    def true_step_s(
+        self, batch: list[int], kv_tokens: list[float], instance: int, start_s: float
+    ) -> float:
+        number = self._first + instance
+        jitter = float(pass_jitter(self._record, self._seed, number, start_s))
+        arrays = (np.array(batch, dtype=np.int64), np.array(kv_tokens, dtype=np.float64))
+        skew = self._skews[instance].at(start_s)
+        step_s = decode_step_s(self._record, self._timing.table, *arrays, skew)
+        return float(step_s) * jitter
+
+
 class SkewWalk:
     """The AR(1) walk of one instance's expert skew on its grid (section 3)."""
 
-    def __init__(self, scenario: Scenario, instance: int) -> None:
-        self._record = scenario.timing.coefficients[0]
-        self._seed, self._instance = scenario.seed, instance
-        self._states = [float(skew_start(self._record, self._seed, instance))]
+    def __init__(self, record: Any, seed: int, instance: int) -> None:
+        self._record, self._seed, self._instance = record, seed, instance
+        self._states = [float(skew_start(record, seed, instance))]
 
     def at(self, start_s: float) -> float:
         k = math.floor(start_s / float(self._record["skew_grid_s"]))

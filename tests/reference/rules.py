@@ -18,6 +18,8 @@ class Purpose(IntEnum):
     ROUTE = 1
     ROUTE_SECOND = 2
     ALLOCATE = 3
+    PLACE = 4
+    PLACE_SECOND = 5
 
 
 def drawn(scenario: Scenario, purpose: Purpose, request: int, count: int) -> int:

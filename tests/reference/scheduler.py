@@ -29,11 +29,14 @@ class Scheduler:
         self.buffer: dict[int, int] = {}  # request -> release number at its arrival
         self.release_number = 0
         self.last_release = -math.inf
+        self.sent: list[int] = []  # in this round, in order of dispatch
 
     def take_arrival(self, request: int) -> None:
         self.buffer[request] = self.release_number
 
-    def run_round(self, now: float) -> None:
+    def run_round(self, now: float) -> list[int]:
+        """Release what is due; return the requests that went out, in order."""
+        self.sent = []
         if self.scenario.gated:
             self._gated_round(now)
             self.beliefs.settle_put_off_starts(now)
@@ -46,6 +49,7 @@ class Scheduler:
             self._size_or_timeout_round(now)
             due = self._earliest_arrival() + self.scenario.timeout_s
             self.agenda.set_timer(due if due > now else math.inf)
+        return self.sent
 
     # Gated release (section 6).
 
@@ -154,6 +158,7 @@ class Scheduler:
     def _send(self, release: Release, now: float) -> None:
         for request, rank in release.placed:
             self.result.waited_releases[request] = self.release_number - self.buffer.pop(request)
+            self.sent.append(request)
             self.result.dispatched_at_s[request] = now
             self.result.instance[request] = release.instance
             self.result.rank[request] = rank
