@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -16,8 +17,10 @@ from sbs_gym.config.run import RunConfig
 from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.config.timing import TimingConfig
 from sbs_gym.config.workload import WorkloadConfig
-from sbs_gym.errors import SimulationError, require_number
+from sbs_gym.decode_capacity import DecodeCapacity, decode_capacity, decode_demand
+from sbs_gym.errors import ConfigError, SimulationError, require_number
 from sbs_gym.schedulers import driver
+from sbs_gym.timing.decode import DecodeTiming, build_decode_timing
 from sbs_gym.timing.model import TimingModel, build_timing
 from sbs_gym.types import RequestTable
 from sbs_gym.workload.generate import backlog
@@ -35,16 +38,75 @@ _SEED = 0  # capacity is one number per cluster, workload and timing, whatever t
 def capacity_requests_per_s(
     cluster: ClusterConfig, workload: WorkloadConfig, timing: TimingConfig
 ) -> float:
-    """Return the rate at which a backlog of 20,000 requests drains, requests per second.
+    """Return the rate at which prefill drains a backlog of 20,000 requests, requests per second.
 
     The scheduler is the preset `work_conserving` with order `arrival`, luck is at its mean, lengths
     are the workload's (a trace's own), and no signal is lost: what a cluster can do does not depend
     on how well it is told about itself, so a load is the same rate with and without signal loss.
-    Computed once per process for equal arguments and unchanged files of trace and timing.
+    The drain is prefill only: KV room and hand-off are left out, so it is the same number with and
+    without decode. Computed once per process for equal arguments and unchanged files of trace and
+    timing.
     """
-    told = dataclasses.replace(cluster, signal_loss_frac=0.0)
+    alone = dataclasses.replace(cluster, signal_loss_frac=0.0, num_decode=0)
     inputs = tuple(input_digests(workload, timing).items())
-    return _capacity(told, workload, timing, inputs)
+    return _capacity(alone, workload, timing, inputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacities:
+    """What both sides of a cluster can do with one length mix.
+
+    Attributes:
+        prefill_requests_per_s: As `capacity_requests_per_s`.
+        decode: Of the decode instances; None without them, or if no request decodes.
+        load_side: Which of the two a load is of: prefill, decode or bottleneck.
+    """
+
+    prefill_requests_per_s: float
+    decode: DecodeCapacity | None
+    load_side: str
+
+    @property
+    def decode_requests_per_s(self) -> float:
+        """Capacity of decode, requests per second; NaN where there is none."""
+        return math.nan if self.decode is None else self.decode.requests_per_s
+
+    @property
+    def bottleneck(self) -> str:
+        """The side with the smaller capacity: prefill or decode."""
+        # A comparison with NaN is False: without decode it is prefill.
+        return "decode" if self.decode_requests_per_s < self.prefill_requests_per_s else "prefill"
+
+    @property
+    def requests_per_s(self) -> float:
+        """The capacity that a load is a share of, requests per second."""
+        side = self.bottleneck if self.load_side == "bottleneck" else self.load_side
+        return self.prefill_requests_per_s if side == "prefill" else self.decode_requests_per_s
+
+
+def capacities(config: RunConfig) -> Capacities:
+    """Return what both sides of the cluster can do with the workload of `config`.
+
+    Arrivals, scheduler, load and seed do not matter. Where no rate meets slo.tpot_s, decode counts
+    with what memory and batch allow (`DecodeCapacity.meets_slo` is False then).
+
+    Raises:
+        ConfigError: If load_side is decode and no request of the workload decodes, or the timing
+            knows no decode step.
+    """
+    cluster, workload, timing = config.cluster, config.workload, config.timing
+    inputs = tuple(input_digests(workload, timing).items())
+    decode = _decode(cluster, workload, timing, config.slo.tpot_s, inputs)
+    if decode is None and config.load_side == "decode":
+        raise ConfigError(
+            f"load_side='decode': no request of {workload.name!r} decodes on this cluster; "
+            "expected prefill or bottleneck"
+        )
+    return Capacities(
+        prefill_requests_per_s=capacity_requests_per_s(cluster, workload, timing),
+        decode=decode,
+        load_side=config.load_side,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +135,7 @@ def drain(config: RunConfig, num_requests: int = BACKLOG_REQUESTS) -> Drain:
 
     The whole backlog arrives at 0, so `age_longest` takes it longest first. That packs prompts of
     equal context together and flatters timings with attention; `scheduler.order=arrival` gives
-    numbers comparable with `capacity_requests_per_s`.
+    numbers comparable with `capacity_requests_per_s`. Prefill only, as there.
 
     Args:
         config: Cluster, workload, timing, scheduler and seed; load and arrivals do not matter.
@@ -92,6 +154,34 @@ def timing_for(cluster: ClusterConfig, timing: TimingConfig) -> TimingModel:
         ep=cluster.prefill_expert_span,
         chunk_tokens=cluster.chunk_tokens,
     )
+
+
+def decode_timing_for(cluster: ClusterConfig, timing: TimingConfig) -> DecodeTiming:
+    """Return the timing model of one decode instance of the cluster."""
+    return build_decode_timing(
+        timing,
+        dp=cluster.decode_dp,
+        ep=cluster.decode_expert_span,
+        q_tokens=cluster.mtp_tokens,
+        max_requests=cluster.max_running,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _decode(
+    cluster: ClusterConfig,
+    workload: WorkloadConfig,
+    timing: TimingConfig,
+    tpot_slo_s: float,
+    inputs: Hashable,
+) -> DecodeCapacity | None:
+    del inputs  # as in _capacity
+    if cluster.num_decode == 0:
+        return None
+    demand = decode_demand(_backlog(workload, BACKLOG_REQUESTS, _SEED), cluster)
+    if demand is None:
+        return None
+    return decode_capacity(demand, cluster, decode_timing_for(cluster, timing), tpot_slo_s)
 
 
 @functools.lru_cache(maxsize=256)
@@ -117,7 +207,7 @@ def _drain(
 ) -> Drain:
     records = driver.run(
         table,
-        cluster,
+        dataclasses.replace(cluster, num_decode=0),
         scheduler,
         timing_for(cluster, timing),
         seed=seed,

@@ -5,10 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from sbs_gym.capacity import capacity_requests_per_s, drain_rate, timing_for
+from sbs_gym.capacity import (
+    capacities,
+    capacity_requests_per_s,
+    decode_timing_for,
+    drain_rate,
+    timing_for,
+)
 from sbs_gym.config.run import DEFAULT_LOAD, DEFAULT_NUM_REQUESTS, RunConfig
 from sbs_gym.errors import ConfigError
 from sbs_gym.metrics.summary import Demand
@@ -69,7 +76,7 @@ def measured_run(
     The first part is what the configuration asks for. Its first 10 % are a warm-up and are not
     measured; behind it the workload goes on for as long again as the measured part (for a trace:
     as far as its own rest goes), so that the last measured requests meet the same traffic as the
-    others. The run stops when the last measured request has its first token.
+    others. The run stops when the last measured request has finished.
 
     Args:
         config: What to run; num_requests and horizon_s count the first part only. For a trace
@@ -93,10 +100,17 @@ def _run(config: RunConfig, plan: _Plan, record_ranks: bool, progress: Progress 
         measured=plan.measured,
         record_ranks=record_ranks,
         progress=progress,
+        **_decode_timing(config),
     )
     return result_from_records(
         records, config, plan.table, measured=plan.measured, demand=plan.demand
     )
+
+
+def _decode_timing(config: RunConfig) -> dict[str, Any]:
+    if config.cluster.num_decode == 0:
+        return {}
+    return {"decode_timing": decode_timing_for(config.cluster, config.timing)}
 
 
 def _plan_all(config: RunConfig) -> _Plan:
@@ -154,15 +168,21 @@ def _checked(config: RunConfig, plan: _Plan) -> _Plan:
 
 
 def _demand(config: RunConfig) -> Demand:
-    """Return capacity and rate; the rate is NaN where it is the trace's own."""
-    capacity = capacity_requests_per_s(config.cluster, config.workload, config.timing)
+    """Return capacities and rate; the rate is NaN where it is the trace's own."""
+    found = capacities(config)
+    capacity = found.requests_per_s
     if config.rate_per_s is not None:
         rate = config.rate_per_s
     elif config.load is not None:
         rate = config.load * capacity
     else:
         rate = float("nan") if config.workload.kind == "trace" else DEFAULT_LOAD * capacity
-    return Demand(rate_per_s=rate, capacity_requests_per_s=capacity)
+    return Demand(
+        rate_per_s=rate,
+        capacity_requests_per_s=capacity,
+        prefill_capacity_requests_per_s=found.prefill_requests_per_s,
+        decode_capacity_requests_per_s=found.decode_requests_per_s,
+    )
 
 
 def _asked_num_requests(config: RunConfig) -> int | None:

@@ -19,8 +19,9 @@ from sbs_gym.config.workload import (
     arrivals_from_mapping,
     workload_from_mapping,
 )
-from sbs_gym.errors import ConfigError, require_number
+from sbs_gym.errors import ConfigError, require_choice, require_number
 
+LOAD_SIDES = ("prefill", "decode", "bottleneck")
 DEFAULT_LOAD = 0.7
 DEFAULT_NUM_REQUESTS = 20_000
 
@@ -33,20 +34,26 @@ class SloConfig:
         ttft_s: TTFT allowed to any request, seconds.
         ttft_per_token_s: Further seconds per prompt token beyond `ttft_free_tokens`.
         ttft_free_tokens: Prompt tokens that the first number covers.
-        attainment_frac: Share of requests that must meet the promise.
+        tpot_s: Mean time per output token after the first, seconds, (0, 3600]; an answer of one
+            token meets it.
+        attainment_frac: Share of requests that must meet the promise, (0, 1].
 
-    Source: assumed; 0.8 s alone cannot be met by prompts of several passes.
+    Source: assumed; 0.8 s alone cannot be met by prompts of several passes, and 50 ms are 20 tokens
+    per second, about the 20 to 22 that DeepSeek states for its service
+    (github.com/deepseek-ai/open-infra-index, 2025 open source week, day 6).
     """
 
     ttft_s: float = 0.8
     ttft_per_token_s: float = 0.0004
     ttft_free_tokens: int = 3072
+    tpot_s: float = 0.05
     attainment_frac: float = 0.9
 
     def __post_init__(self) -> None:
         require_number("slo.ttft_s", self.ttft_s, 0, 3600, unit="s", low_open=True)
         require_number("slo.ttft_per_token_s", self.ttft_per_token_s, 0, 1, unit="s")
         require_number("slo.ttft_free_tokens", self.ttft_free_tokens, 0, 10_000_000, integer=True)
+        require_number("slo.tpot_s", self.tpot_s, 0, 3600, unit="s", low_open=True)
         require_number("slo.attainment_frac", self.attainment_frac, 0, 1, low_open=True)
 
 
@@ -56,8 +63,10 @@ class RunConfig:
 
     Attributes:
         cluster, workload, arrivals, timing, scheduler, slo: The parts.
-        load: Rate / capacity, (0, 10]; null means 0.7 for synthetic workloads unless rate_per_s is
-            given, and the trace's own rate for traces.
+        load: Rate / capacity of `load_side`, (0, 10]; null means 0.7 for synthetic workloads
+            unless rate_per_s is given, and the trace's own rate for traces.
+        load_side: Whose capacity load is of: prefill, decode, or bottleneck, the smaller of the
+            two (prefill where there is no decode).
         rate_per_s: Requests per second, instead of load.
         num_requests: Requests of a synthetic workload (20,000 if horizon_s is null too), or the
             first ones of a trace.
@@ -72,6 +81,7 @@ class RunConfig:
     scheduler: SchedulerConfig
     slo: SloConfig = field(default_factory=SloConfig)
     load: float | None = None
+    load_side: str = "bottleneck"
     rate_per_s: float | None = None
     num_requests: int | None = None
     horizon_s: float | None = None
@@ -80,6 +90,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         _refuse_both("load", self.load, "rate_per_s", self.rate_per_s)
         _refuse_both("num_requests", self.num_requests, "horizon_s", self.horizon_s)
+        require_choice("load_side", self.load_side, LOAD_SIDES)
+        if self.load_side == "decode" and self.cluster.num_decode == 0:
+            raise ConfigError(
+                "load_side='decode' needs decode instances, and cluster.num_decode=0; expected "
+                "prefill or bottleneck, or cluster.num_decode of at least 1"
+            )
         if self.load is not None:
             require_number("load", self.load, 0, 10, low_open=True)
         if self.rate_per_s is not None:
