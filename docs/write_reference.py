@@ -18,6 +18,7 @@ _WRITTEN = "<!-- Written by docs/write_reference.py (make docs); edit the source
 _ABOUT_TABLES = {
     "requests": "`requests.parquet`: one row per request of the workload table.",
     "passes": "`passes.parquet`: one row per finished pass.",
+    "steps": "`steps.parquet`: one row per finished decode step; empty without decode.",
     "by_length": "`by_length.parquet`: one row per bucket of prompt lengths.",
     "summary": "`summary.json`, and one row per run in `runs.parquet` of a comparison.",
 }

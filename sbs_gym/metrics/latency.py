@@ -1,22 +1,19 @@
-"""Latencies of requests from their records; NaN where an instant was never reached."""
+"""Latencies of requests from their records; NaN where an instant was never reached.
+
+Where no decode is modelled, `decode` is None and a request is finished by its first token.
+"""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from sbs_gym.config.run import SloConfig
-from sbs_gym.metrics.columns import LENGTH_COLUMNS
 from sbs_gym.types import FloatArray
 
 Records = NDArray[Any]
 
-# Powers of two, so that every bucket but the first holds prompts within a factor of two.
-LENGTH_EDGES = (0, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _PERCENTILES = (50, 90, 99)
 
 
@@ -40,16 +37,61 @@ def prefill_s(requests: Records) -> FloatArray:
     return requests["first_token_at_s"] - requests["prefill_started_at_s"]  # type: ignore[no-any-return]
 
 
-def slo_ttft_s(input_tokens: NDArray[Any], slo: SloConfig) -> FloatArray:
-    """Return the TTFT that the SLO allows each prompt length, seconds."""
-    beyond = np.maximum(0, input_tokens.astype(np.int64) - slo.ttft_free_tokens)
-    return slo.ttft_s + slo.ttft_per_token_s * beyond
+def finished_at_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return the instant of the last token, seconds."""
+    return requests["first_token_at_s"] if decode is None else decode["finished_at_s"]
 
 
-def meets_slo(requests: Records, slo: SloConfig) -> NDArray[np.bool_]:
-    """Return whether each request has met its SLO; unfinished and rejected ones have not."""
-    # A comparison with NaN is False, which is what an unfinished request deserves.
-    return ttft_s(requests) <= slo_ttft_s(requests["input_tokens"], slo)
+def e2e_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return last token - arrival per request, seconds."""
+    return finished_at_s(requests, decode) - requests["arrived_at_s"]  # type: ignore[no-any-return]
+
+
+def ttft_client_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return second token - arrival per request, seconds: hand-off and first step included.
+
+    A client of a P/D-separated server hears nothing before decode has begun. An answer of one
+    token, and any answer where no decode is modelled, gives its TTFT.
+    """
+    first = ttft_s(requests)
+    if decode is None:
+        return first
+    second = decode["second_token_at_s"] - requests["arrived_at_s"]
+    return np.where(is_decoded(requests), second, first)
+
+
+def tpot_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return the mean gap between the tokens of each answer, seconds; NaN for one token."""
+    decoding = _after_first_token(requests, finished_at_s(requests, decode), decode)
+    return decoding / np.maximum(1, requests["output_tokens"].astype(np.int64) - 1)
+
+
+def handoff_wait_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return binding - first token per request, seconds; 0 if it was bound before.
+
+    NaN for an answer of one token, which is not handed over; so are the three parts below.
+    """
+    return _after_first_token(requests, _handed_over_at_s(requests, decode), decode)
+
+
+def transfer_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return KV there - binding or first token, the later one, per request, seconds."""
+    return _between("transferred_at_s", _handed_over_at_s(requests, decode), requests, decode)
+
+
+def decode_wait_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return first step - KV there per request, seconds."""
+    return _between("admitted_at_s", _instant("transferred_at_s", decode), requests, decode)
+
+
+def decode_s(requests: Records, decode: Records | None) -> FloatArray:
+    """Return last token - first step per request, seconds; time swapped out included."""
+    return _between("finished_at_s", _instant("admitted_at_s", decode), requests, decode)
+
+
+def is_decoded(requests: Records) -> NDArray[np.bool_]:
+    """Return which answers have more than one token, so that decode has work with them."""
+    return np.asarray(requests["output_tokens"] > 1)
 
 
 def mean_or_nan(values: FloatArray) -> float:
@@ -70,41 +112,19 @@ def spread(name: str, values: FloatArray) -> dict[str, float]:
     return found | {f"{name}_p{p}_s": percentile_or_nan(values, p) for p in _PERCENTILES}
 
 
-def length_bucket_names() -> list[str]:
-    """Return the names of the prompt-length buckets, shortest first: 0-512 … 32K+."""
-    names = [_in_thousands(edge) for edge in LENGTH_EDGES]
-    pairs = itertools.pairwise(names)
-    return [f"{low}-{high}" for low, high in pairs] + [f"{names[-1]}+"]
+def _instant(name: str, decode: Records | None) -> Any:
+    return np.nan if decode is None else decode[name]
 
 
-def by_length(requests: Records, slo: SloConfig) -> pd.DataFrame:
-    """Return one row per prompt-length bucket that holds requests; columns as LENGTH_COLUMNS.
-
-    Args:
-        requests: Records of the measured requests that arrived.
-        slo: For the share that met it.
-    """
-    bucket = np.searchsorted(LENGTH_EDGES, requests["input_tokens"], side="right") - 1
-    names = length_bucket_names()
-    rows = [_length_row(names[b], requests[bucket == b], slo) for b in np.unique(bucket)]
-    return pd.DataFrame(rows, columns=list(LENGTH_COLUMNS))
+def _handed_over_at_s(requests: Records, decode: Records | None) -> Any:
+    """The later one of binding and first token: under `at_dispatch` the binding comes first."""
+    return np.maximum(_instant("bound_at_s", decode), requests["first_token_at_s"])
 
 
-def _length_row(name: str, requests: Records, slo: SloConfig) -> dict[str, Any]:
-    ttft = ttft_s(requests)
-    return {
-        "input_tokens": name,
-        "num_requests": len(requests),
-        "num_finished": int((~np.isnan(ttft)).sum()),
-        "ttft_mean_s": mean_or_nan(ttft),
-        "ttft_p50_s": percentile_or_nan(ttft, 50),
-        "ttft_p99_s": percentile_or_nan(ttft, 99),
-        "buffer_wait_mean_s": mean_or_nan(buffer_wait_s(requests)),
-        "engine_wait_mean_s": mean_or_nan(engine_wait_s(requests)),
-        "prefill_mean_s": mean_or_nan(prefill_s(requests)),
-        "slo_attainment_frac": float(meets_slo(requests, slo).mean()),
-    }
+def _after_first_token(requests: Records, until_s: Any, decode: Records | None) -> FloatArray:
+    gap = until_s - requests["first_token_at_s"]
+    return np.where(is_decoded(requests) & (decode is not None), gap, np.nan)
 
 
-def _in_thousands(tokens: int) -> str:
-    return f"{tokens // 1024}K" if tokens >= 1024 else str(tokens)
+def _between(name: str, since_s: Any, requests: Records, decode: Records | None) -> FloatArray:
+    return np.where(is_decoded(requests), _instant(name, decode) - since_s, np.nan)

@@ -1,4 +1,9 @@
-"""Whether a queue still grows: the slope of TTFT against arrival time."""
+"""Whether a queue still grows: the slope of TTFT against arrival time.
+
+Where decode is modelled, TTFT is that of the client, which ends with the first step: prompts and
+answers wait for room on either side before it, and the length of the answer, whose spread would
+hide the trend in the end-to-end time, comes after it.
+"""
 
 from __future__ import annotations
 

@@ -12,12 +12,23 @@ from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.run import SloConfig
 from sbs_gym.metrics import latency, utilisation
 from sbs_gym.metrics.columns import SUMMARY_KEYS
+from sbs_gym.metrics.cost import gpu_numbers
 from sbs_gym.metrics.overload import ttft_growth
+from sbs_gym.metrics.slo import meets_slo, meets_tpot, meets_ttft
+from sbs_gym.metrics.steps import step_numbers
 from sbs_gym.metrics.utilisation import Window
 from sbs_gym.sim.records import RunRecords
 
 Summary = dict[str, float | int | str | bool | None]
 _NAN = float("nan")
+_ATTAINMENTS = ("slo_attainment_frac", "ttft_attainment_frac", "tpot_attainment_frac")
+_OF_THE_RUN = (
+    "num_releases",
+    "num_signals_lost",
+    "num_watchdogs",
+    "num_refusals",
+    "prefill_kv_blocked_s",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +54,23 @@ class Demand:
         """Return the capacity of the prefill side, requests per second."""
         given = self.prefill_capacity_requests_per_s
         return self.capacity_requests_per_s if given is None else given
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """Requests with what followed their first token.
+
+    Attributes:
+        requests: REQUEST_RECORD.
+        decode: DECODE_RECORD of the same requests; None where no decode is modelled.
+    """
+
+    requests: NDArray[Any]
+    decode: NDArray[Any] | None
+
+    def where(self, which: Any) -> Served:
+        """Return the requests that a slice or a mask picks."""
+        return Served(self.requests[which], None if self.decode is None else self.decode[which])
 
 
 def measured_window(requests: NDArray[Any], measured: tuple[int, int], ended_at_s: float) -> Window:
@@ -76,63 +104,103 @@ def summarise(
         demand: Rate and capacity.
     """
     window = measured_window(records.requests, measured, records.ended_at_s)
-    requests = records.requests[slice(*measured)]
-    requests = requests[requests["arrived_at_s"] <= records.ended_at_s]
+    everyone = Served(records.requests, records.decode)
+    counted = measured_requests(records, measured)
+    rates = _rates(everyone, counted, window, slo)
     found: Summary = {
-        **_counts(requests),
-        **_latencies(requests),
-        **_rates(records.requests, requests, window, slo),
+        **_counts(counted),
+        **_latencies(counted),
+        **rates,
+        **_attainment(counted, slo),
         **_engines(records.passes, window, cluster),
+        **step_numbers(records.steps, window, cluster),
+        **gpu_numbers(
+            cluster,
+            input_tokens_per_s=rates["input_tokens_per_s"],
+            output_tokens_per_s=rates["output_tokens_per_s"],
+        ),
         **_load(demand),
-        **_growth(requests),
-        "num_releases": records.num_releases,
-        "num_signals_lost": records.num_signals_lost,
-        "num_watchdogs": records.num_watchdogs,
+        **_growth(counted),
+        **{name: getattr(records, name) for name in _OF_THE_RUN},
         "window_start_at_s": window.start_at_s,
         "window_end_at_s": window.end_at_s,
     }
     return {key: found[key] for key in SUMMARY_KEYS}
 
 
-def _counts(requests: NDArray[Any]) -> Summary:
+def measured_requests(records: RunRecords, measured: tuple[int, int]) -> Served:
+    """Return the requests with ids [first, last) that arrived before the run stopped."""
+    part = Served(records.requests, records.decode).where(slice(*measured))
+    return part.where(part.requests["arrived_at_s"] <= records.ended_at_s)
+
+
+def _counts(counted: Served) -> Summary:
+    requests, decode = counted.requests, counted.decode
+    finished = latency.finished_at_s(requests, decode)
+    preempted = 0 if decode is None else int(decode["num_preempted"].sum(dtype=np.int64))
     return {
         "num_arrived": len(requests),
-        "num_finished": int((~np.isnan(requests["first_token_at_s"])).sum()),
+        "num_finished": int((~np.isnan(finished)).sum()),
         "num_rejected": int((~np.isnan(requests["rejected_at_s"])).sum()),
-        "num_preempted": 0,
+        "num_preempted": preempted,
     }
 
 
-def _latencies(requests: NDArray[Any]) -> Summary:
-    ttft = latency.ttft_s(requests)
+def _latencies(counted: Served) -> Summary:
+    requests, decode = counted.requests, counted.decode
+    of_prefill = {
+        "buffer_wait_mean_s": latency.buffer_wait_s,
+        "engine_wait_mean_s": latency.engine_wait_s,
+        "prefill_mean_s": latency.prefill_s,
+    }
+    of_both = {
+        "handoff_wait_mean_s": latency.handoff_wait_s,
+        "transfer_mean_s": latency.transfer_s,
+        "decode_wait_mean_s": latency.decode_wait_s,
+        "decode_mean_s": latency.decode_s,
+        "e2e_mean_s": latency.e2e_s,
+    }
     return {
-        **latency.spread("ttft", ttft),
-        **latency.spread("ttft_client", ttft),
-        "buffer_wait_mean_s": latency.mean_or_nan(latency.buffer_wait_s(requests)),
-        "engine_wait_mean_s": latency.mean_or_nan(latency.engine_wait_s(requests)),
-        "prefill_mean_s": latency.mean_or_nan(latency.prefill_s(requests)),
-        "tpot_mean_s": _NAN,
-        "tpot_p99_s": _NAN,
-        "e2e_mean_s": latency.mean_or_nan(ttft),
+        **latency.spread("ttft", latency.ttft_s(requests)),
+        **latency.spread("ttft_client", latency.ttft_client_s(requests, decode)),
+        **latency.spread("tpot", latency.tpot_s(requests, decode)),
+        **{key: latency.mean_or_nan(of(requests)) for key, of in of_prefill.items()},
+        **{key: latency.mean_or_nan(of(requests, decode)) for key, of in of_both.items()},
     }
 
 
-def _rates(
-    everyone: NDArray[Any], measured: NDArray[Any], window: Window, slo: SloConfig
-) -> Summary:
-    # Whoever gets a first token inside the window counts, whenever it came: this is what the
-    # cluster did in that time, also under overload.
-    done = everyone[window.holds(everyone["first_token_at_s"])]
+def _rates(everyone: Served, counted: Served, window: Window, slo: SloConfig) -> dict[str, float]:
+    # Whoever gets a first or last token inside the window counts, whenever it came: this is what
+    # the cluster did in that time, also under overload.
+    begun = everyone.where(window.holds(everyone.requests["first_token_at_s"])).requests
+    finished = latency.finished_at_s(everyone.requests, everyone.decode)
+    done = everyone.where(window.holds(finished))
+    generated = _tokens(done.requests, "output_tokens") if done.decode is not None else _NAN
+    met = meets_slo(done.requests, done.decode, slo)
     return {
-        "arrivals_per_s": _arrivals_per_s(measured, window),
-        "requests_per_s": window.per_second(len(done)),
-        "input_tokens_per_s": window.per_second(float(done["input_tokens"].sum(dtype=np.int64))),
-        "output_tokens_per_s": _NAN,
-        "goodput_per_s": window.per_second(float(latency.meets_slo(done, slo).sum())),
-        "slo_attainment_frac": float(latency.meets_slo(measured, slo).mean())
-        if len(measured)
-        else _NAN,
+        "arrivals_per_s": _arrivals_per_s(counted.requests, window),
+        "first_tokens_per_s": window.per_second(len(begun)),
+        "requests_per_s": window.per_second(len(done.requests)),
+        "input_tokens_per_s": window.per_second(_tokens(begun, "input_tokens")),
+        "output_tokens_per_s": window.per_second(generated),
+        "goodput_per_s": window.per_second(float(met.sum())),
     }
+
+
+def _tokens(requests: NDArray[Any], column: str) -> float:
+    return float(requests[column].sum(dtype=np.int64))
+
+
+def _attainment(counted: Served, slo: SloConfig) -> Summary:
+    requests, decode = counted.requests, counted.decode
+    if not len(requests):
+        return dict.fromkeys(_ATTAINMENTS, _NAN)
+    shares = (
+        meets_slo(requests, decode, slo).mean(),
+        meets_ttft(requests, slo).mean(),
+        _NAN if decode is None else meets_tpot(requests, decode, slo).mean(),
+    )
+    return {key: float(share) for key, share in zip(_ATTAINMENTS, shares, strict=True)}
 
 
 def _arrivals_per_s(measured: NDArray[Any], window: Window) -> float:
@@ -156,9 +224,6 @@ def _engines(passes: NDArray[Any], window: Window, cluster: ClusterConfig) -> Su
         "prefill_idle_frac": utilisation.idle_frac(
             passes, window, num_instances=cluster.num_prefill
         ),
-        "decode_bubble_frac": _NAN,
-        "kv_load_std_tokens": _NAN,
-        "kv_load_max_over_mean": _NAN,
         "num_passes": len(worked),
         "pass_mean_s": latency.mean_or_nan(worked["ended_at_s"] - worked["started_at_s"]),
         "tokens_per_pass_mean": latency.mean_or_nan(worked["tokens"].astype(np.float64)),
@@ -180,6 +245,13 @@ def _load(demand: Demand) -> Summary:
     }
 
 
-def _growth(requests: NDArray[Any]) -> Summary:
-    growth = ttft_growth(requests["arrived_at_s"], latency.ttft_s(requests))
-    return {"ttft_growth_s_per_s": growth.slope_s_per_s, "overloaded": growth.overloaded}
+def _growth(counted: Served) -> Summary:
+    requests = counted.requests
+    arrived = requests["arrived_at_s"]
+    ttft = ttft_growth(arrived, latency.ttft_s(requests))
+    client = ttft_growth(arrived, latency.ttft_client_s(requests, counted.decode))
+    return {
+        "ttft_growth_s_per_s": ttft.slope_s_per_s,
+        "ttft_client_growth_s_per_s": client.slope_s_per_s,
+        "overloaded": client.overloaded,
+    }

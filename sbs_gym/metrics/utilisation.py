@@ -1,4 +1,4 @@
-"""How full and how busy the engines were, from the records of their passes."""
+"""How full and how busy the engines were, from the records of their passes and steps."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def chunk_utilisation_frac(passes: Records, *, dp: int, chunk_tokens: int) -> fl
 
 
 def bubble_frac(passes: Records, *, dp: int) -> float:
-    """Return the share of rank time spent at the barrier inside passes; NaN without work.
+    """Return the share of rank time spent at the barrier inside passes or steps; NaN without work.
 
-    A pass counts 1 - cost_sum / (dp * cost_max), weighted by its duration. Empty passes of
+    A pass or step counts 1 - cost_sum / (dp * cost_max), weighted by its duration. Empty passes of
     free-running engines have no slowest rank: they are idle time, not bubble.
     """
     worked = passes[passes["cost_max_s"] > 0]
@@ -60,18 +60,29 @@ def bubble_frac(passes: Records, *, dp: int) -> float:
 def idle_frac(passes: Records, window: Window, *, num_instances: int) -> float:
     """Return the share of rank time in the window outside passes with tokens.
 
-    All ranks of an instance start and end together, so instance time is enough.
-
     Args:
-        passes: All passes of the run: those across a border of the window count in part.
+        passes: All passes of the run.
         window: The measured window.
         num_instances: Prefill instances.
     """
+    return span_idle_frac(passes[passes["tokens"] > 0], window, num_instances=num_instances)
+
+
+def span_idle_frac(spans: Records, window: Window, *, num_instances: int) -> float:
+    """Return the share of instance time in the window outside the spans of work.
+
+    All ranks of an instance start and end together, so it is the share of rank time too.
+
+    Args:
+        spans: Passes or steps of the whole run, with `started_at_s` and `ended_at_s`: those
+            across a border of the window count in part.
+        window: The measured window.
+        num_instances: Instances that the spans belong to.
+    """
     if not window.length_s > 0:
         return float("nan")
-    worked = passes[passes["tokens"] > 0]
-    start = np.maximum(worked["started_at_s"], window.start_at_s)
-    end = np.minimum(worked["ended_at_s"], window.end_at_s)
+    start = np.maximum(spans["started_at_s"], window.start_at_s)
+    end = np.minimum(spans["ended_at_s"], window.end_at_s)
     busy_s = float(np.maximum(0.0, end - start).sum())
     # Rounding of the sum may leave a busy engine a hair above the window.
     return max(0.0, 1.0 - busy_s / (num_instances * window.length_s))
