@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.reference.agenda import Agenda, Kind
@@ -131,9 +132,9 @@ class DecodeEngine:
         if any(rank.running or rank.arrived or rank.returned for rank in self.ranks):
             self.ask_to_start(now)
 
-    def kv_tokens_of(self, rank: DecodeRank) -> float:
-        """Return the KV tokens of the running requests."""
-        prompts = sum(self.scenario.input_tokens[r] + 1 for r in rank.running)
+    def kv_tokens_of(self, rank: DecodeRank, more: Iterable[int] = ()) -> float:
+        """Return the KV tokens of the running requests, and of the prompts of `more`."""
+        prompts = sum(self.scenario.input_tokens[r] + 1 for r in [*rank.running, *more])
         steps = sum(self.steps_done[r] for r in rank.running)
         return prompts + self.scenario.tokens_per_step * steps
 
@@ -141,13 +142,12 @@ class DecodeEngine:
         return [self._sample_of(rank) for rank in self.ranks]
 
     def _sample_of(self, rank: DecodeRank) -> RankSample:
-        never_admitted = [r for r in rank.bound if r not in self.steps_done]
-        on_the_way = sum(self.scenario.input_tokens[r] + 1 for r in never_admitted)
+        on_the_way = [r for r in rank.bound if r not in self.steps_done]
         return RankSample(
             running=len(rank.running),
             waiting=len(rank.bound) - len(rank.running),
             blocks=rank.num_blocks,
-            kv_tokens=self.kv_tokens_of(rank) + on_the_way,
+            kv_tokens=self.kv_tokens_of(rank, on_the_way),
         )
 
     def _admit(self, rank: DecodeRank, now: float) -> int:

@@ -14,6 +14,9 @@ from tests.reference.scenario import Scenario
 LONGEST_FIRST = ("iqr_lex", "bf_io", "br_0")
 
 
+NOTHING_YET = RankSample(running=0, waiting=0, blocks=0, kv_tokens=0.0)
+
+
 @dataclass(frozen=True)
 class Grant:
     """What a grant added to a rank's record."""
@@ -25,33 +28,37 @@ class Grant:
 
 @dataclass
 class RankRecord:
-    """What the scheduler knows of one decode rank; `grants` are those no report has counted yet."""
+    """What the scheduler knows of one decode rank: its last sample, and the grants since then."""
 
-    running: int = 0
-    waiting: int = 0
-    blocks: int = 0
-    kv_tokens: float = 0.0
-    refused: bool = False
+    sample: RankSample = NOTHING_YET
     grants: list[Grant] = field(default_factory=list)
+    refused: bool = False
+
+    @property
+    def running(self) -> int:
+        return self.sample.running
+
+    @property
+    def waiting(self) -> int:
+        return self.sample.waiting + len(self.grants)
 
     @property
     def requests(self) -> int:
         return self.running + self.waiting
 
-    def add(self, grant: Grant) -> None:
-        self.grants.append(grant)
-        self.waiting += 1
-        self.blocks += grant.blocks
-        self.kv_tokens += grant.tokens
+    @property
+    def blocks(self) -> int:
+        return self.sample.blocks + sum(grant.blocks for grant in self.grants)
+
+    @property
+    def kv_tokens(self) -> float:
+        return self.sample.kv_tokens + sum(grant.tokens for grant in self.grants)
 
     def replace(self, sampled_at_s: float, sample: RankSample) -> None:
-        """Take over a report, and what was granted at or after its sample."""
+        """Take over a report, and keep what was granted at or after its sample."""
         self.grants = [grant for grant in self.grants if grant.at_s >= sampled_at_s]
         self.refused = False
-        self.running = sample.running
-        self.waiting = sample.waiting + len(self.grants)
-        self.blocks = sample.blocks + sum(grant.blocks for grant in self.grants)
-        self.kv_tokens = sample.kv_tokens + sum(grant.tokens for grant in self.grants)
+        self.sample = sample
 
 
 class Placement:
@@ -70,7 +77,7 @@ class Placement:
 
     def grant(self, request: int, rank: int, now: float) -> None:
         need, tokens = self.scenario.blocks_to_bind(request), self.weight(request)
-        self.records[rank].add(Grant(now, need, tokens))
+        self.records[rank].grants.append(Grant(now, need, tokens))
 
     def hear(self, instance: int, sampled_at_s: float, samples: list[RankSample]) -> None:
         first = instance * self.scenario.decode_dp
