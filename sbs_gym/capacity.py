@@ -167,6 +167,12 @@ def decode_timing_for(cluster: ClusterConfig, timing: TimingConfig) -> DecodeTim
     )
 
 
+def mean_lengths(workload: WorkloadConfig) -> tuple[float, float]:
+    """Return the mean prompt and answer of the requests that capacities are computed from."""
+    table = _backlog(workload, BACKLOG_REQUESTS, _SEED)
+    return float(table.input_tokens.mean()), float(table.output_tokens.mean())
+
+
 @functools.lru_cache(maxsize=256)
 def _decode(
     cluster: ClusterConfig,

@@ -14,6 +14,9 @@ from sbs_gym.errors import SbsGymError, SimulationError, require_choice
 COMMANDS = {
     "simulate": ("simulate", "one scheduler on one workload"),
     "compare": ("compare", "several schedulers under the same luck, with 95 % intervals"),
+    "capacity": ("capacity", "the largest rate at which schedulers keep the SLO"),
+    "balance": ("balance", "prefill and decode capacity of a cluster for every workload"),
+    "memory": ("memory", "what fills a GPU, and the room left for KV"),
     "drain": ("drain", "how fast a backlog drains under several schedulers"),
     "list": ("catalogue", "schedulers, workloads, arrivals, clusters, timings, trace formats"),
     "traces": ("traces", "describe PATH: what a request trace holds"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -18,6 +21,19 @@ _LINE_EVERY_S = 10.0
 def interactive() -> bool:
     """Return whether a person watches stderr: a terminal, and no CI."""
     return sys.stderr.isatty() and not os.environ.get("CI")
+
+
+@contextlib.contextmanager
+def kept_runs_told(output_dir: Path | None) -> Iterator[None]:
+    """Let an interrupt say how many finished runs are in `output_dir`, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        told = "nothing was kept, because no output_dir was given"
+        if output_dir is not None:
+            finished = len(list(output_dir.rglob("cells/*.json")))
+            told = f"{finished} finished runs are in {output_dir}; the same command goes on there"
+        raise KeyboardInterrupt(told) from None
 
 
 class ProgressReport:

@@ -51,6 +51,18 @@ def whole(key: str, text: str, low: int, high: int) -> int:
     return value
 
 
+def decimal(key: str, text: str, low: float, high: float) -> float:
+    """Return the number that the text writes, in [low, high]."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(
+            f"{key}={text!r} is not allowed; expected a number in [{low:g}, {high:g}]"
+        ) from None
+    require_number(key, value, low, high)
+    return value
+
+
 def load_fractions(text: str) -> list[float]:
     """Return the loads of `[0.5,0.7]`, at least one, each in (0, 10] and once."""
     try:
@@ -66,16 +78,32 @@ def load_fractions(text: str) -> list[float]:
     return loads
 
 
-def scheduler_names(text: str) -> list[str]:
-    """Return the presets named in `[a,b]`, each known and named once, at least two."""
+def scheduler_names(text: str, at_least: int = 2) -> list[str]:
+    """Return the presets named in `[a,b]`, each known and named once; two for a comparison."""
     names = items(text)
     for name in names:
         require_choice("schedulers", name, group_names("scheduler"))
     if len(set(names)) != len(names):
         raise ConfigError(f"schedulers={text!r} names one twice")
-    if len(names) < 2:
-        raise ConfigError(f"schedulers={text!r}: a comparison needs at least two")
+    if len(names) < at_least:
+        needed = "a comparison needs at least two" if at_least > 1 else "expected at least one"
+        raise ConfigError(f"schedulers={text!r}: {needed}")
     return names
+
+
+def output_file(text: str) -> Path:
+    """Return the path of a file to write; its folder need not be there."""
+    path = Path(text.strip("'\"")).expanduser()
+    if path.is_dir():
+        raise ConfigError(f"output={text!r} is a directory; expected a file")
+    return path
+
+
+def refuse_keys(words: Sequence[str], keys: Sequence[str], why: str) -> None:
+    """Raise ConfigError for the first word whose key, or group, is among `keys`."""
+    for word in words:
+        if word.lstrip("+").partition("=")[0].partition(".")[0] in keys:
+            raise ConfigError(f"{word!r} {why}; leave it out")
 
 
 def existing_file(text: str) -> Path:
