@@ -10,8 +10,8 @@ from sbs_gym.jit import inlined
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Allocation, LimitAction, PolicyPurpose
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer, past_limit, take_from_buffer
+from sbs_gym.sim.handoff import reject
 from sbs_gym.sim.prefill import chunk_cost, fresh_cost
-from sbs_gym.sim.state import Life
 from sbs_gym.sim.view import begin_release, note_dispatch, skip_tokens
 
 _PBAA, _LPT = int(Allocation.PBAA), int(Allocation.LPT)
@@ -19,7 +19,6 @@ _LEAST_TOKENS, _LEAST_REQUESTS = int(Allocation.LEAST_TOKENS), int(Allocation.LE
 _ROUND_ROBIN = int(Allocation.ROUND_ROBIN)
 _ALLOCATE = int(PolicyPurpose.ALLOCATE)
 _FORCE = int(LimitAction.FORCE)
-_REJECTED = int(Life.REJECTED)
 
 
 @inlined
@@ -166,15 +165,9 @@ def _random_rank(w, r, num_eligible):  # type: ignore[no-untyped-def]
 @inlined
 def reject_past_limit(w):  # type: ignore[no-untyped-def]
     """Reject every buffered request that has waited more than n_limit releases."""
-    clock, setup = w.clock, w.setup
     while w.buffer.num > 0:
         r = oldest_in_buffer(w)
         if not past_limit(w, r):
             return
-        request = w.requests[r]
         take_from_buffer(w, r)
-        request.life = _REJECTED
-        request.rejected_at_s = clock.now_s
-        clock.num_done += 1
-        if setup.first_measured <= r < setup.end_measured:
-            clock.num_measured_left -= 1
+        reject(w, r)

@@ -12,8 +12,10 @@ from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.errors import ConfigError
 from sbs_gym.jit import compiled
+from sbs_gym.schedulers.placement import run_placement
 from sbs_gym.schedulers.release import run_round
 from sbs_gym.schedulers.rules import encode_rules
+from sbs_gym.sim.decode_world import grow_steps
 from sbs_gym.sim.loop import advance, room_for_releases
 from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.rows import as_rows
@@ -26,15 +28,18 @@ from sbs_gym.sim.world import (
     grow_passes,
     grow_signals,
 )
+from sbs_gym.timing.decode import DecodeTiming
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
 
-_AFTER_ROUND = int(Phase.AFTER_ROUND)
-_ROUND_DUE, _EVENTS_FULL = int(Status.ROUND_DUE), int(Status.EVENTS_FULL)
+_AFTER_ROUND, _AFTER_PLACEMENT = int(Phase.AFTER_ROUND), int(Phase.AFTER_PLACEMENT)
+_ROUND_DUE, _PLACEMENT_DUE = int(Status.ROUND_DUE), int(Status.PLACEMENT_DUE)
+_EVENTS_FULL = int(Status.EVENTS_FULL)
 _GROW = {
     Status.EVENTS_FULL: grow_events,
     Status.SIGNALS_FULL: grow_signals,
     Status.PASSES_FULL: grow_passes,
+    Status.STEPS_FULL: grow_steps,
 }
 _SLICE_INSTANTS = 500_000
 _ENDLESS = np.iinfo(np.int64).max
@@ -46,12 +51,18 @@ def play(world, rules):  # type: ignore[no-untyped-def]
     w = as_rows(world)
     while True:
         status = advance(w)
-        if status != _ROUND_DUE:
+        if status == _ROUND_DUE:
+            if not room_for_releases(w, w.buffer.num):
+                return _EVENTS_FULL
+            run_round(w, rules)
+            w.clock.phase = _AFTER_ROUND
+        elif status == _PLACEMENT_DUE:
+            if not room_for_releases(w, w.clock.num_waiting):
+                return _EVENTS_FULL
+            run_placement(w, rules)
+            w.clock.phase = _AFTER_PLACEMENT
+        else:
             return status
-        if not room_for_releases(w, w.buffer.num):
-            return _EVENTS_FULL
-        run_round(w, rules)
-        w.clock.phase = _AFTER_ROUND
 
 
 def run(
@@ -61,6 +72,7 @@ def run(
     timing: TimingModel,
     *,
     seed: int,
+    decode_timing: DecodeTiming | None = None,
     mean_luck: bool = False,
     stop_at_s: float = math.inf,
     measured: tuple[int, int] | None = None,
@@ -75,6 +87,7 @@ def run(
         scheduler: The composition of rules.
         timing: From `timing.model.build_timing`.
         seed: Of timing and policy luck.
+        decode_timing: From `timing.decode.build_decode_timing`, where decode is modelled.
         mean_luck: No jitter and the mean expert skew, as the scheduler predicts.
         stop_at_s: Nothing after this instant happens, seconds.
         measured: Ids [first, end); the run stops when all of them are finished or rejected.
@@ -85,6 +98,7 @@ def run(
         ConfigError: If `timing` was built for another cluster, or `measured` is out of range.
     """
     _check(table, cluster, timing, measured)
+    _check_decode(cluster, decode_timing)
     first, end = measured if measured is not None else (0, len(table))
     order = "arrival" if scheduler.release == "immediate" else scheduler.order
     terms = Terms(
@@ -101,7 +115,7 @@ def run(
         end_measured=end,
         record_ranks=record_ranks,
     )
-    world = build_world(table, cluster, timing, terms)
+    world = build_world(table, cluster, timing, terms, decode_timing)
     rules = encode_rules(scheduler, has_context=bool(world.timing.pair_cost_s > 0.0))
     return collect_records(_play_to_the_end(world, rules, progress))
 
@@ -120,6 +134,21 @@ def _check(
     if measured is not None and not 0 <= measured[0] < measured[1] <= len(table):
         raise ConfigError(
             f"measured={measured} is out of range; expected 0 <= first < end <= {len(table)}"
+        )
+
+
+def _check_decode(cluster: ClusterConfig, timing: DecodeTiming | None) -> None:
+    given = None if timing is None else (timing.dp, timing.q_tokens)
+    wanted = (cluster.decode_dp, cluster.mtp_tokens) if cluster.num_decode > 0 else None
+    if given != wanted:
+        raise ConfigError(
+            f"decode timing was built for (dp, mtp_tokens)={given}; expected {wanted} of the "
+            f"cluster with num_decode={cluster.num_decode}"
+        )
+    if timing is not None and timing.max_requests < cluster.max_running:
+        raise ConfigError(
+            f"decode timing was built for max_requests={timing.max_requests}; expected at least "
+            f"{cluster.max_running}, the requests that may run on a rank"
         )
 
 

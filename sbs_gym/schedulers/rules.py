@@ -55,6 +55,26 @@ class Budget(IntEnum):
     BACKLOG = 2
 
 
+class Placement(IntEnum):
+    """Which decode rank a prompt goes to."""
+
+    ROUND_ROBIN = 0
+    RANDOM = 1
+    JSQ = 2
+    POWER_OF_TWO = 3
+    LEAST_KV = 4
+    VLLM_COUNT = 5
+    VLLM_KV = 6
+    TOTAL_TOKENS = 7
+    IQR_LEX = 8
+    BF_IO = 9
+    BR_0 = 10
+    EXP_WEIGHTED = 11
+
+
+LONGEST_FIRST = (Placement.IQR_LEX, Placement.BF_IO, Placement.BR_0)
+
+
 class LimitAction(IntEnum):
     """What happens to a request that has waited more than n_limit releases."""
 
@@ -69,6 +89,8 @@ class PolicyPurpose(IntEnum):
     ROUTE = 1
     ROUTE_SECOND = 2
     ALLOCATE = 3
+    PLACE = 4
+    PLACE_SECOND = 5
 
 
 RULES = np.dtype(
@@ -92,6 +114,13 @@ RULES = np.dtype(
             ("full_batch_frac", np.float64),
             ("timeout_s", np.float64),
             ("alpha", np.float64),
+            ("placement", np.int64),
+            ("longest_first", np.int64),  # 1: prompts that wait are placed longest first
+            ("kv_in_tokens", np.int64),  # 1: KV load in tokens, 0: in blocks
+            ("min_safe_ranks", np.int64),
+            ("horizon_steps", np.int64),
+            ("iqr_k", np.float64),
+            ("decay", np.float64),
         ],
     )
 )
@@ -106,6 +135,11 @@ def encode_rules(scheduler: SchedulerConfig, *, has_context: bool) -> Any:
     rules["budget"] = Budget[scheduler.budget.upper()]
     rules["limit_action"] = LimitAction[scheduler.n_limit_action.upper()]
     rules["charge_cost"] = scheduler.charge == "cost" and has_context
+    rules["placement"] = Placement[scheduler.placement.upper()]
+    rules["longest_first"] = Placement[scheduler.placement.upper()] in LONGEST_FIRST
+    rules["kv_in_tokens"] = scheduler.placement_kv == "tokens"
+    for name in ("min_safe_ranks", "horizon_steps", "iqr_k", "decay"):
+        rules[name] = getattr(scheduler, f"placement_{name}")
     limit = scheduler.max_interval_s
     rules["max_interval_s"] = math.nan if limit is None else limit
     for name in (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from sbs_gym.jit import inlined
+from sbs_gym.sim.heap import sift_down, sift_up
 from sbs_gym.sim.state import Life, Order
 
 _BUFFERED = int(Life.BUFFERED)
@@ -159,30 +160,12 @@ def _sink(keys, start, root, count):  # type: ignore[no-untyped-def]
 
 @inlined
 def _heap_push(w, key):  # type: ignore[no-untyped-def]
-    keys = w.keys
-    slot = w.buffer.num_keys
     w.buffer.num_keys += 1
-    while slot > 0 and keys[(slot - 1) >> 1] > key:
-        keys[slot] = keys[(slot - 1) >> 1]
-        slot = (slot - 1) >> 1
-    keys[slot] = key
+    sift_up(w.keys, 0, w.buffer.num_keys - 1, key)
 
 
 @inlined
 def _heap_pop(w):  # type: ignore[no-untyped-def]
-    keys = w.keys
     last = w.buffer.num_keys - 1
     w.buffer.num_keys = last
-    key = keys[last]
-    slot = 0
-    while True:
-        child = 2 * slot + 1
-        if child >= last:
-            break
-        if child + 1 < last and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= key:
-            break
-        keys[slot] = keys[child]
-        slot = child
-    keys[slot] = key
+    sift_down(w.keys, 0, 0, last, w.keys[last])

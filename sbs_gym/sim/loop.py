@@ -4,34 +4,65 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from sbs_gym.jit import inlined
 from sbs_gym.sim.buffer import add_to_buffer
+from sbs_gym.sim.decode import finish_step, most_evictions, queue_on_rank, start_step
 from sbs_gym.sim.events import next_instant, pop_event, push_event
-from sbs_gym.sim.prefill import deliver_release, finish_pass, start_pass
+from sbs_gym.sim.handoff import (
+    can_never_fit,
+    give_prefill_room_back,
+    join_waiting_from_log,
+    reject,
+)
+from sbs_gym.sim.prefill import consider_start, deliver_release, finish_pass, start_pass
+from sbs_gym.sim.reports import note_report, sample
 from sbs_gym.sim.state import Kind, Phase, Status
 from sbs_gym.sim.view import note_signal, note_watchdog
 
 _PASS_END, _SIGNAL, _ROUND = int(Kind.PASS_END), int(Kind.SIGNAL), int(Kind.ROUND)
-_DISPATCH_DELIVERED = int(Kind.DISPATCH_DELIVERED)
+_STEP_END, _TRANSFER_END = int(Kind.STEP_END), int(Kind.TRANSFER_END)
+_SAMPLE, _STEP_START = int(Kind.SAMPLE), int(Kind.STEP_START)
+_DISPATCH_DELIVERED, _PASS_START = int(Kind.DISPATCH_DELIVERED), int(Kind.PASS_START)
 _ANY_KIND = int(Kind.PASS_START) + 1
 _NEXT_INSTANT, _IN_ROUND = int(Phase.NEXT_INSTANT), int(Phase.ROUND)
-_AFTER_ROUND = int(Phase.AFTER_ROUND)
+_AFTER_ROUND, _IN_PLACEMENT = int(Phase.AFTER_ROUND), int(Phase.PLACEMENT)
+_BEFORE_ROUND, _AFTER_PLACEMENT = int(Phase.BEFORE_ROUND), int(Phase.AFTER_PLACEMENT)
 _DONE, _ROUND_DUE = int(Status.DONE), int(Status.ROUND_DUE)
+_PLACEMENT_DUE, _STEPS_FULL = int(Status.PLACEMENT_DUE), int(Status.STEPS_FULL)
 _EVENTS_FULL, _SIGNALS_FULL = int(Status.EVENTS_FULL), int(Status.SIGNALS_FULL)
 _PASSES_FULL, _SLICE_OVER = int(Status.PASSES_FULL), int(Status.SLICE_OVER)
 
 
 @inlined
 def advance(w):  # type: ignore[no-untyped-def]
-    """Run until a scheduler round is due, the run is over, or a capacity is reached.
+    """Run until a scheduler has to choose, the run is over, or a capacity is reached.
 
-    The caller answers ROUND_DUE by a round and by setting the phase to AFTER_ROUND; it answers a
-    full array by a larger one. Either way it calls again.
+    The caller answers ROUND_DUE by a round and by setting the phase to AFTER_ROUND, PLACEMENT_DUE
+    by a placement round and AFTER_PLACEMENT; it answers a full array by a larger one. Then it calls
+    again.
     """
     clock = w.clock
-    while clock.phase != _IN_ROUND:
+    while True:
+        if clock.phase == _IN_ROUND:
+            return _ROUND_DUE
+        if clock.phase == _IN_PLACEMENT:
+            return _PLACEMENT_DUE
         if clock.phase == _AFTER_ROUND:
-            before_kind = _ANY_KIND
+            asked = clock.placement_asked and clock.num_waiting > 0
+            clock.phase = _IN_PLACEMENT if asked else _AFTER_PLACEMENT
+            clock.placement_asked = 0
+        elif clock.phase == _AFTER_PLACEMENT:
+            _handle_events(w, _ANY_KIND)
+            clock.phase = _NEXT_INSTANT
+        elif clock.phase == _BEFORE_ROUND:
+            if not _handle_events(w, _ROUND):
+                return _EVENTS_FULL
+            _handle_arrivals(w)
+            _handle_alarms(w)
+            clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
+            clock.asked = 0
         else:
             status = _may_go_on(w)
             if status >= 0:
@@ -42,16 +73,7 @@ def advance(w):  # type: ignore[no-untyped-def]
                 return _DONE
             clock.now_s = now
             clock.instants_left -= 1
-            before_kind = _ROUND
-        _handle_events(w, before_kind)
-        if clock.phase == _AFTER_ROUND:
-            clock.phase = _NEXT_INSTANT
-        else:
-            _handle_arrivals(w)
-            _handle_alarms(w)
-            clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
-            clock.asked = 0
-    return _ROUND_DUE
+            clock.phase = _BEFORE_ROUND
 
 
 @inlined
@@ -66,21 +88,37 @@ def _may_go_on(w):  # type: ignore[no-untyped-def]
         return _PASSES_FULL
     if clock.signal_capacity - (clock.next_signal - clock.first_signal) < setup.num_prefill:
         return _SIGNALS_FULL
-    if clock.event_capacity - clock.num_events < 3 * setup.num_prefill:
+    if clock.step_capacity - clock.num_steps < setup.num_decode:
+        return _STEPS_FULL
+    if clock.event_capacity - clock.num_events < event_slack(w):
         return _EVENTS_FULL
     return -1
 
 
 @inlined
+def event_slack(w):  # type: ignore[no-untyped-def]
+    """Return the room that an instant needs in the event heap, hand-overs and evictions apart."""
+    return 3 * w.setup.num_prefill + 3 * w.setup.num_decode
+
+
+@inlined
 def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
-    """Handle the heap's events of this instant whose kind comes before `before_kind`."""
+    """Handle the heap's events of this instant whose kind comes before `before_kind`.
+
+    Returns whether that was possible: False asks for a larger heap.
+    """
     clock = w.clock
     while clock.num_events > 0:
         event = w.events[0]
         if event.time_s > clock.now_s or event.kind >= before_kind:
-            return
+            return True
         kind, i, first = event.kind, event.instance, event.first
         end, budget = event.end, event.budget
+        if kind in (_PASS_END, _STEP_END):
+            needed = event_slack(w) + clock.num_waiting
+            needed += most_evictions(w, i) if kind == _STEP_END else _num_finishing(w, i)
+            if clock.event_capacity - clock.num_events < needed:
+                return False
         pop_event(w)
         if kind == _PASS_END:
             finish_pass(w, i)
@@ -90,8 +128,40 @@ def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
             clock.asked = 1
         elif kind == _DISPATCH_DELIVERED:
             deliver_release(w, i, first, end, budget)
-        else:
+        elif kind == _PASS_START:
             start_pass(w, i)
+        else:
+            _handle_decode_event(w, kind, i, first)
+    return True
+
+
+@inlined
+def _num_finishing(w, i):  # type: ignore[no-untyped-def]
+    """Return the prompts that the running pass of instance `i` completes and hands over."""
+    if w.setup.num_decode == 0:
+        return 0
+    count = 0
+    for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
+        count += w.ranks[k].num_finishing
+    return count
+
+
+@inlined
+def _handle_decode_event(w, kind, j, first):  # type: ignore[no-untyped-def]
+    if kind == _STEP_END:
+        finish_step(w, j)
+    elif kind == _STEP_START:
+        start_step(w, j)
+    elif kind == _TRANSFER_END:
+        has_returned = j == 1
+        if not has_returned:
+            give_prefill_room_back(w, first)
+            consider_start(w, np.int64(w.requests[first].instance))
+        queue_on_rank(w, first, has_returned)
+    elif kind == _SAMPLE:
+        sample(w, j)
+    else:
+        note_report(w, j, first)
 
 
 @inlined
@@ -99,7 +169,10 @@ def _handle_arrivals(w):  # type: ignore[no-untyped-def]
     clock = w.clock
     r = clock.next_arrival
     while r < w.setup.num_requests and w.requests[r].arrived_at_s <= clock.now_s:
-        add_to_buffer(w, r)
+        if w.setup.num_decode > 0 and can_never_fit(w, r):
+            reject(w, r)
+        else:
+            add_to_buffer(w, r)
         r += 1
         clock.asked = 1
     clock.next_arrival = r
@@ -126,10 +199,11 @@ def send_release(w, i, first, budget):  # type: ignore[no-untyped-def]
     push_event(w, delivered_at_s, _DISPATCH_DELIVERED, i, first, clock.num_dispatched, budget)
     clock.release_number += 1
     clock.last_release_at_s = clock.now_s
+    join_waiting_from_log(w, first)
     return delivered_at_s
 
 
 @inlined
 def room_for_releases(w, count):  # type: ignore[no-untyped-def]
     """Return whether the event heap takes `count` more releases and what they lead to."""
-    return w.clock.event_capacity - w.clock.num_events >= count + 3 * w.setup.num_prefill
+    return w.clock.event_capacity - w.clock.num_events >= count + event_slack(w)

@@ -10,19 +10,14 @@ import math
 
 from sbs_gym.jit import inlined
 from sbs_gym.sim.events import push_event
-from sbs_gym.sim.state import Kind, Life, StartRule
-from sbs_gym.timing.luck import (
-    pass_jitter,
-    signal_lost,
-    skew_factor,
-    skew_next,
-    skew_start,
-)
+from sbs_gym.sim.handoff import finish_request, hand_over, may_begin, note_blocked
+from sbs_gym.sim.skew import skew_now
+from sbs_gym.sim.state import Kind, StartRule
+from sbs_gym.timing.luck import pass_jitter, signal_lost
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s, rank_cost_s
 
 _PASS_END, _SIGNAL = int(Kind.PASS_END), int(Kind.SIGNAL)
 _PASS_START = int(Kind.PASS_START)
-_FINISHED = int(Life.FINISHED)
 _ON_RELEASE, _FREE_RUNNING = int(StartRule.ON_RELEASE), int(StartRule.FREE_RUNNING)
 
 
@@ -39,6 +34,7 @@ def deliver_release(w, i, first, end, budget):  # type: ignore[no-untyped-def]
         rank.queued_tokens += request.input_tokens
         if rank.head < 0:
             rank.head = r
+            note_blocked(w, i * w.setup.dp + request.rank)
         instance.queued_tokens += request.input_tokens
     instance.budget_tokens = budget
     instance.released = 1
@@ -52,17 +48,27 @@ def consider_start(w, i):  # type: ignore[no-untyped-def]
     instance = w.instances[i]
     if instance.busy or instance.start_scheduled:
         return
-    if w.setup.start_rule == _ON_RELEASE:
-        allowed = instance.released and instance.queued_tokens > 0
+    allowed = instance.queued_tokens > 0
+    if w.setup.start_rule == _FREE_RUNNING:
+        allowed = True
+    elif w.setup.start_rule == _ON_RELEASE:
         if not allowed:
             instance.released = 0  # spent: it found nothing to start
-    elif w.setup.start_rule == _FREE_RUNNING:
-        allowed = True
-    else:
-        allowed = instance.queued_tokens > 0
+        allowed = allowed and instance.released
+    if allowed and w.setup.num_decode > 0:
+        allowed = _any_rank_may_start(w, i)
     if allowed:
         instance.start_scheduled = 1
         push_event(w, w.clock.now_s, _PASS_START, i, 0, 0, 0)
+
+
+@inlined
+def _any_rank_may_start(w, i):  # type: ignore[no-untyped-def]
+    for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
+        rank = w.ranks[k]
+        if rank.head >= 0 and (rank.head_done > 0 or may_begin(w, k, rank.head)):
+            return True
+    return False
 
 
 @inlined
@@ -93,11 +99,14 @@ def form_share(w, k, budget):  # type: ignore[no-untyped-def]
     limit = cost_limit(w, budget)
     used = 0.0
     rank.pass_head = rank.head
+    rank.pass_head_done = rank.head_done
     rank.num_finishing = 0
     rank.num_chunks = 0
     tokens, pairs = 0, 0
     while left > 0:
         request = w.requests[rank.head]
+        if rank.head_done == 0 and w.setup.num_decode > 0 and not may_begin(w, k, rank.head):
+            break
         need = request.input_tokens - rank.head_done
         q = min(need, left)
         if limit < math.inf:
@@ -107,6 +116,7 @@ def form_share(w, k, budget):  # type: ignore[no-untyped-def]
             used += chunk_cost(w, q, rank.head_done)
         if rank.head_done == 0:
             request.prefill_started_at_s = w.clock.now_s
+            rank.kv_free_tokens -= request.input_tokens
         pairs += q * (2 * rank.head_done + q)
         tokens += q
         left -= q
@@ -120,6 +130,7 @@ def form_share(w, k, budget):  # type: ignore[no-untyped-def]
     rank.pass_tokens = tokens
     rank.pass_pairs = pairs
     rank.queued_tokens -= tokens
+    note_blocked(w, k)
 
 
 @inlined
@@ -159,29 +170,15 @@ def affordable(w, q, context, used, limit, is_first):  # type: ignore[no-untyped
 
 @inlined
 def _pass_duration(w, i):  # type: ignore[no-untyped-def]
-    skew = w.timing.skew_mean if w.setup.mean_luck else _skew_now(w, i)
+    skew = w.timing.skew_mean
+    if not w.setup.mean_luck:
+        skew = skew_now(w, w.timing, w.instances[i], i)
     duration = prefill_pass_s(w.timing, w.table, w.scratch_tokens, w.scratch_pairs, skew)
     if duration == 0.0:
         duration = empty_pass_s(w.timing)  # only free-running engines start empty passes
     if w.setup.mean_luck:
         return duration
     return duration * pass_jitter(w.timing, w.setup.seed, i, w.clock.now_s)
-
-
-@inlined
-def _skew_now(w, i):  # type: ignore[no-untyped-def]
-    """Advance the instance's AR(1) to this instant's grid step and return its factor."""
-    timing, instance = w.timing, w.instances[i]
-    if timing.skew_sigma == 0.0:
-        return timing.skew_mean
-    step = math.floor(w.clock.now_s / timing.skew_grid_s)
-    if instance.skew_k < 0:
-        instance.skew_x = skew_start(timing, w.setup.seed, i)
-        instance.skew_k = 0
-    while instance.skew_k < step:
-        instance.skew_k += 1
-        instance.skew_x = skew_next(timing, w.setup.seed, i, instance.skew_k, instance.skew_x)
-    return skew_factor(timing, instance.skew_x)
 
 
 @inlined
@@ -200,16 +197,18 @@ def finish_pass(w, i):  # type: ignore[no-untyped-def]
 
 @inlined
 def _finish_share(w, k):  # type: ignore[no-untyped-def]
-    rank, setup, clock = w.ranks[k], w.setup, w.clock
+    rank = w.ranks[k]
     rank.done_tokens += rank.pass_tokens
     r = rank.pass_head
+    done_before = rank.pass_head_done
     for _ in range(rank.num_finishing):
         request = w.requests[r]
-        request.first_token_at_s = clock.now_s
-        request.life = _FINISHED
-        clock.num_done += 1
-        if setup.first_measured <= r < setup.end_measured:
-            clock.num_measured_left -= 1
+        request.first_token_at_s = w.clock.now_s
+        if w.setup.num_decode == 0:
+            finish_request(w, r)
+        else:
+            hand_over(w, k, r, request.input_tokens - done_before)
+            done_before = 0
         r = request.next
     return rank.num_finishing
 

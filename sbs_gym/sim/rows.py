@@ -24,7 +24,14 @@ from numba.np.arrayobj import make_array
 from sbs_gym.jit import PURE_PYTHON
 
 # These stay arrays, because the timing model takes arrays; only their owner is dropped.
-_STAY_ARRAYS = ("table", "scratch_tokens", "scratch_pairs")
+_STAY_ARRAYS = (
+    "table",
+    "scratch_tokens",
+    "scratch_pairs",
+    "decode_table",
+    "scratch_batch",
+    "scratch_kv",
+)
 
 
 class Rows(types.Type):

@@ -21,13 +21,19 @@ class Kind(IntEnum):
     """Kinds of events in the order in which they are handled within one instant."""
 
     PASS_END = 0  # a rank freed now may serve what arrives now
-    SIGNAL = 1
-    ARRIVAL = 2
-    TIMER = 3
-    WATCHDOG = 4
-    ROUND = 5  # the scheduler sees all of the above
-    DISPATCH_DELIVERED = 6  # a release without delay still makes the pass of this instant
-    PASS_START = 7
+    STEP_END = 1
+    TRANSFER_END = 2  # KV has reached its decode rank, or comes back from where it was evicted to
+    SAMPLE = 3  # a decode instance looks at its ranks for a report
+    SIGNAL = 4
+    REPORT = 5
+    ARRIVAL = 6
+    TIMER = 7
+    WATCHDOG = 8
+    ROUND = 9  # the scheduler sees all of the above
+    PLACEMENT = 10  # prompts are bound to decode ranks
+    DISPATCH_DELIVERED = 11  # a release without delay still makes the pass of this instant
+    STEP_START = 12
+    PASS_START = 13
 
 
 class StartRule(IntEnum):
@@ -52,9 +58,10 @@ class Life(IntEnum):
 
     COMING = 0
     BUFFERED = 1
-    DISPATCHED = 2
-    FINISHED = 3
-    REJECTED = 4
+    DISPATCHED = 2  # until its first token
+    HANDED_OVER = 3  # has its first token, and more to come
+    FINISHED = 4
+    REJECTED = 5
 
 
 class Status(IntEnum):
@@ -66,22 +73,28 @@ class Status(IntEnum):
     SIGNALS_FULL = 3
     PASSES_FULL = 4
     SLICE_OVER = 5  # only to let the caller show progress
+    PLACEMENT_DUE = 6
+    STEPS_FULL = 7
 
 
 class Phase(IntEnum):
     """Where in an instant the loop stands, so that it can be left and entered again."""
 
     NEXT_INSTANT = 0
-    ROUND = 1
-    AFTER_ROUND = 2
+    BEFORE_ROUND = 1
+    ROUND = 2
+    AFTER_ROUND = 3
+    PLACEMENT = 4
+    AFTER_PLACEMENT = 5
 
 
-def _dtype(*fields: tuple[Any, ...]) -> np.dtype[Any]:
+def dtype_of(*fields: tuple[Any, ...]) -> np.dtype[Any]:
+    """Return the dtype of one entity, whose rows compiled code reads by attribute."""
     return np.dtype((np.record, np.dtype(list(fields), align=True)))
 
 
 # Parameters of the world; constant during a run.
-SETUP = _dtype(
+SETUP = dtype_of(
     ("seed", np.int64),
     ("num_requests", np.int64),
     ("num_prefill", np.int64),
@@ -103,10 +116,30 @@ SETUP = _dtype(
     ("watchdog_factor", np.float64),
     ("full_pass_s", np.float64),  # a full chunk on every rank, no context, mean luck
     ("stop_at_s", np.float64),
+    # Decode; zeros where num_decode = 0.
+    ("num_decode", np.int64),
+    ("decode_dp", np.int64),
+    ("num_decode_ranks", np.int64),
+    ("prefill_kv_tokens", np.int64),  # room of a prefill rank
+    ("decode_blocks", np.int64),  # room of a decode rank
+    ("block_tokens", np.int64),
+    ("reserve_tokens", np.int64),  # for the answer, when a rank is bound
+    ("max_running", np.int64),  # requests of a rank in a step
+    ("bind_at_dispatch", np.int64),
+    ("send_all", np.int64),  # 1: no chunk is sent during earlier passes
+    ("recompute", np.int64),  # 1: evicted KV is built anew, 0: swapped
+    ("report_slots", np.int64),  # reports of an instance that can be under way
+    ("kv_bytes", np.int64),  # of one token
+    ("nic_bytes_per_s", np.float64),
+    ("transfer_latency_s", np.float64),
+    ("host_bytes_per_s", np.float64),
+    ("recompute_tokens_per_s", np.float64),
+    ("tokens_per_step", np.float64),
+    ("report_period_s", np.float64),
 )
 
 # The clock and everything of which there is one.
-CLOCK = _dtype(
+CLOCK = dtype_of(
     ("now_s", np.float64),
     ("timer_at_s", np.float64),  # the scheduler's timer
     ("watchdog_at_s", np.float64),  # earliest watchdog of any instance
@@ -130,10 +163,17 @@ CLOCK = _dtype(
     ("event_capacity", np.int64),
     ("signal_capacity", np.int64),
     ("pass_capacity", np.int64),
+    ("num_waiting", np.int64),  # prompts that wait for a decode rank
+    ("placement_asked", np.int64),  # 1: a placement round is due if prompts wait
+    ("next_place", np.int64),  # round robin over decode ranks
+    ("next_scan", np.int64),  # where vllm_kv starts to look
+    ("num_refusals", np.int64),
+    ("num_steps", np.int64),
+    ("step_capacity", np.int64),
 )
 
 # The scheduler's buffer; see sim/buffer.py for the index over `keys`.
-BUFFER = _dtype(
+BUFFER = dtype_of(
     ("num", np.int64),
     ("tokens", np.int64),
     ("chunk_tokens", np.int64),  # sum of min(input, chunk)
@@ -145,7 +185,7 @@ BUFFER = _dtype(
 )
 
 # A request: what REQUEST_RECORD documents, and two links.
-REQUEST = _dtype(
+REQUEST = dtype_of(
     *[(name, REQUEST_RECORD[name]) for name in REQUEST_RECORD.names or ()],
     ("next", np.int32),  # next request of the same rank, in order of dispatch; -1 at the end
     ("life", np.int8),
@@ -153,7 +193,7 @@ REQUEST = _dtype(
 )
 
 # Truth of a prefill instance.
-INSTANCE = _dtype(
+INSTANCE = dtype_of(
     ("started_at_s", np.float64),
     ("skew_x", np.float64),  # AR(1) value at grid step skew_k
     ("skew_k", np.int64),  # -1 before the first pass
@@ -168,7 +208,7 @@ INSTANCE = _dtype(
 )
 
 # Truth of a rank.
-RANK = _dtype(
+RANK = dtype_of(
     ("queued_tokens", np.int64),
     ("done_tokens", np.int64),  # in finished passes
     ("pass_tokens", np.int64),
@@ -178,10 +218,16 @@ RANK = _dtype(
     ("pass_head", np.int32),  # first request that the running pass completes
     ("num_finishing", np.int32),
     ("num_chunks", np.int32),
+    # KV room, where decode is modelled.
+    ("kv_free_tokens", np.int64),
+    ("pass_head_done", np.int64),  # tokens of `pass_head` done before the running pass
+    ("nic_free_at_s", np.float64),
+    ("blocked_since_s", np.float64),  # inf: its head, if any, fits
+    ("blocked_s", np.float64),  # before that
 )
 
 # What the scheduler knows of an instance (docs/semantics.md section 5).
-VIEW = _dtype(
+VIEW = dtype_of(
     ("last_at_s", np.float64),  # delivery of the last release
     ("last_budget", np.int64),
     ("budget_before", np.int64),  # of the release before the last
@@ -204,7 +250,7 @@ VIEW = _dtype(
 )
 
 # What the scheduler knows of a rank.
-RANK_VIEW = _dtype(
+RANK_VIEW = dtype_of(
     ("sent_tokens", np.int64),
     ("acked_tokens", np.int64),
     ("assumed_tokens", np.int64),
@@ -218,7 +264,7 @@ RANK_VIEW = _dtype(
 )
 
 # `instance` or, for deliveries, the range [first, end) of the dispatch log and the budget.
-EVENT = _dtype(
+EVENT = dtype_of(
     ("time_s", np.float64),
     ("seq", np.int64),
     ("kind", np.int64),
@@ -229,7 +275,7 @@ EVENT = _dtype(
 )
 
 # An EndForward under way; the cumulative tokens per rank stand in `signal_tokens`, dp per slot.
-SIGNAL = _dtype(
+SIGNAL = dtype_of(
     ("started_at_s", np.float64),
     ("ended_at_s", np.float64),
     ("pass_index", np.int64),
@@ -262,3 +308,22 @@ class World(NamedTuple):
     scratch_pairs: NDArray[np.int64]  # (dp,)
     room: NDArray[np.float64]  # (dp,) room of the release being made, tokens or seconds of cost
     load: NDArray[np.float64]  # (dp,) leftover and placed, in the unit of room
+    # Decode (sim/decode_state.py); arrays of one row where it is not modelled.
+    decodes: NDArray[Any]  # (num_requests,)
+    engines: NDArray[Any]  # (num_decode,)
+    decode_ranks: NDArray[Any]  # (num_decode * decode_dp,)
+    running: NDArray[np.int64]  # heaps of keys step << 32 | request, max_running per rank
+    waiting: NDArray[np.int32]  # requests that wait for a decode rank
+    decode_views: NDArray[Any]  # (num_decode * decode_dp,)
+    reports: NDArray[Any]  # rings, (num_decode * report_slots * decode_dp,)
+    steps: NDArray[Any]  # STEP_RECORD, (capacity,), in order of their starts
+    step_batch: NDArray[np.int32]  # (capacity * decode_dp,), or (1,) if not recorded
+    step_kv: NDArray[np.float64]  # likewise
+    step_blocks: NDArray[np.int32]  # likewise
+    decode_timing: Any  # record of timing.decode.DECODE_COEFFICIENTS
+    decode_table: NDArray[np.float64]  # of timing.decode
+    scratch_batch: NDArray[np.int64]  # (decode_dp,)
+    scratch_kv: NDArray[np.float64]  # (decode_dp,)
+    candidates: NDArray[np.int32]  # (num_decode_ranks,)
+    by_load: NDArray[np.int32]  # decode ranks in rising order of KV load, kept between rounds
+    look_ahead: NDArray[np.float64]  # scratch of placement rules

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from sbs_gym.config.cluster import START_RULES, ClusterConfig
 from sbs_gym.sim import state
+from sbs_gym.sim.decode_world import collect_decode, decode_arrays, decode_setup, longer
 from sbs_gym.sim.events import push_event
-from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, STEP_RECORD, RunRecords
+from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, RunRecords
 from sbs_gym.sim.state import Kind, Order, StartRule, World
+from sbs_gym.timing.decode import DecodeTiming
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
 
@@ -42,7 +44,11 @@ class Terms:
 
 
 def build_world(
-    table: RequestTable, cluster: ClusterConfig, timing: TimingModel, terms: Terms
+    table: RequestTable,
+    cluster: ClusterConfig,
+    timing: TimingModel,
+    terms: Terms,
+    decode_timing: DecodeTiming | None = None,
 ) -> World:
     """Return the world at time 0, before the first arrival."""
     count, num, dp = len(table), cluster.num_prefill, cluster.prefill_dp
@@ -55,7 +61,7 @@ def build_world(
         buffer=_one(state.BUFFER),
         requests=_requests(table),
         instances=_instances(num, cluster.chunk_tokens),
-        ranks=_ranks(num * dp),
+        ranks=_ranks(num * dp, int(setup.prefill_kv_tokens)),
         views=_views(num, cluster.chunk_tokens),
         rank_views=_rank_views(num * dp),
         events=np.zeros(capacity, dtype=state.EVENT),
@@ -72,7 +78,9 @@ def build_world(
         scratch_pairs=np.zeros(dp, dtype=np.int64),
         room=np.zeros(dp),
         load=np.zeros(dp),
+        **decode_arrays(count, setup, decode_timing, record_ranks=terms.record_ranks),
     )
+    world.clock.step_capacity = len(world.steps)
     if cluster.start_rule == "free_running":
         _schedule_free_running(world)
     return world
@@ -91,6 +99,7 @@ def _setup(count: int, cluster: ClusterConfig, timing: TimingModel, terms: Terms
         signal_delay_s=cluster.signal_delay_s,
         signal_loss_frac=cluster.signal_loss_frac,
         full_pass_s=timing.full_chunk_pass_s(),
+        **decode_setup(cluster),
     )
 
 
@@ -135,8 +144,10 @@ def _instances(num: int, chunk_tokens: int) -> NDArray[Any]:
     return instances
 
 
-def _ranks(num: int) -> NDArray[Any]:
+def _ranks(num: int, kv_tokens: int) -> NDArray[Any]:
     ranks = np.zeros(num, dtype=state.RANK)
+    ranks["kv_free_tokens"] = kv_tokens
+    ranks["blocked_since_s"] = math.inf
     ranks["head"] = ranks["pass_head"] = -1
     return ranks
 
@@ -168,21 +179,22 @@ def _schedule_free_running(world: World) -> None:
 def grow_events(world: World) -> World:
     """Return the world with a larger event heap that takes a round of the whole buffer."""
     old = int(world.clock.event_capacity)
-    wanted = max(_GROWTH * old, old + int(world.buffer.num) + 64)
+    waiting = int(world.buffer.num) + int(world.clock.num_waiting)
+    wanted = max(_GROWTH * old, old + waiting + 64)
     world.clock.event_capacity = wanted
-    return world._replace(events=_longer(world.events, wanted))
+    return world._replace(events=longer(world.events, wanted))
 
 
 def grow_passes(world: World) -> World:
     """Return the world with room for more pass records."""
     wanted = _GROWTH * int(world.clock.pass_capacity)
     world.clock.pass_capacity = wanted
-    world = world._replace(passes=_longer(world.passes, wanted))
+    world = world._replace(passes=longer(world.passes, wanted))
     if world.setup.record_ranks:
         per_rank = wanted * int(world.setup.dp)
         world = world._replace(
-            pass_tokens=_longer(world.pass_tokens, per_rank),
-            pass_pairs=_longer(world.pass_pairs, per_rank),
+            pass_tokens=longer(world.pass_tokens, per_rank),
+            pass_pairs=longer(world.pass_pairs, per_rank),
         )
     return world
 
@@ -204,12 +216,6 @@ def grow_signals(world: World) -> World:
     return world._replace(signals=signals, signal_tokens=tokens.reshape(-1))
 
 
-def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
-    grown = np.zeros(length, dtype=array.dtype)
-    grown[: len(array)] = array
-    return grown
-
-
 def collect_records(world: World) -> RunRecords:
     """Return what the run left behind; requests still buffered lose their working value."""
     requests, clock = world.requests, world.clock
@@ -217,20 +223,15 @@ def collect_records(world: World) -> RunRecords:
         requests["waited_releases"][np.isnan(requests["dispatched_at_s"])] = -1
     done = int(clock.num_passes)
     recorded, dp = bool(world.setup.record_ranks), int(world.setup.dp)
+    decode = collect_decode(world)
     return RunRecords(
         requests=requests[list(REQUEST_RECORD.names or ())],
         passes=np.asarray(world.passes[:done]),
         rank_tokens=world.pass_tokens.reshape(-1, dp)[:done] if recorded else None,
         rank_pairs=world.pass_pairs.reshape(-1, dp)[:done] if recorded else None,
-        decode=None,
-        steps=np.zeros(0, dtype=STEP_RECORD),
-        step_batch=None,
-        step_kv_tokens=None,
-        step_blocks=None,
         ended_at_s=float(clock.now_s),
         num_releases=int(clock.release_number),
         num_signals_lost=int(clock.num_signals_lost),
         num_watchdogs=int(clock.num_watchdogs),
-        num_refusals=0,
-        prefill_kv_blocked_s=0.0,
+        **{field.name: getattr(decode, field.name) for field in dataclasses.fields(decode)},
     )
