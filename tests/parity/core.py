@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,36 @@ INSTANTS = (
     "rejected_at_s",
 )
 PLACES = ("instance", "rank", "waited_releases")
-COUNTS = ("num_releases", "num_signals_lost", "num_watchdogs")
+DECODE_INSTANTS = (
+    "bound_at_s",
+    "transferred_at_s",
+    "admitted_at_s",
+    "second_token_at_s",
+    "finished_at_s",
+)
+DECODE_PLACES = ("decode_instance", "decode_rank", "num_preempted")
+COUNTS = ("num_releases", "num_signals_lost", "num_watchdogs", "num_refusals", "ended_at_s")
+# Fields that a scenario shares with the configuration of what follows prefill.
+_DECODE_CLUSTER = (
+    "num_decode",
+    "decode_dp",
+    "decode_binding",
+    "transfer_overlap",
+    "kv_bytes_per_token",
+    "nic_bytes_per_s",
+    "transfer_latency_s",
+    "decode_reserve_tokens",
+    "kv_block_tokens",
+    "prefill_kv_tokens",
+    "max_requests_per_rank",
+    "max_step_tokens",
+    "mtp_tokens",
+    "tokens_per_step",
+    "preempt",
+    "host_bytes_per_s",
+    "recompute_tokens_per_s",
+    "report_period_s",
+)
 
 
 def run_core(given: Scenario) -> RunRecords:
@@ -38,6 +68,7 @@ def run_core(given: Scenario) -> RunRecords:
         cluster_config(given),
         scheduler_config(given),
         given.timing,
+        decode_timing=given.decode_timing,
         seed=given.seed,
         stop_at_s=given.stop_at_s,
         measured=given.measured,
@@ -46,15 +77,21 @@ def run_core(given: Scenario) -> RunRecords:
 
 
 def request_table(given: Scenario) -> RequestTable:
+    answers = given.output_tokens or [1] * given.num_requests
     return RequestTable(
         arrived_at_s=np.array(given.arrived_at_s, dtype=np.float64),
         input_tokens=np.array(given.input_tokens, dtype=np.int32),
-        output_tokens=np.ones(given.num_requests, dtype=np.int32),
+        output_tokens=np.array(answers, dtype=np.int32),
         name="scenario",
     )
 
 
 def cluster_config(given: Scenario) -> ClusterConfig:
+    decode: dict[str, Any] = {}
+    if given.num_decode > 0:
+        decode = {name: getattr(given, name) for name in _DECODE_CLUSTER}
+        decode["decode_ep"] = given.decode_dp
+        decode["decode_kv_tokens"] = given.decode_kv_blocks * given.kv_block_tokens
     return ClusterConfig(
         num_prefill=given.num_prefill,
         prefill_dp=given.dp,
@@ -64,6 +101,7 @@ def cluster_config(given: Scenario) -> ClusterConfig:
         dispatch_delay_s=given.dispatch_delay_s,
         signal_delay_s=given.signal_delay_s,
         signal_loss_frac=given.signal_loss_frac,
+        **decode,
     )
 
 
@@ -95,6 +133,12 @@ def scheduler_config(given: Scenario) -> SchedulerConfig:
         charge=given.charge,
         n_limit=given.n_limit,
         n_limit_action=given.n_limit_action,
+        placement=given.placement,
+        placement_kv=given.placement_kv,
+        placement_iqr_k=given.placement_iqr_k,
+        placement_min_safe_ranks=given.placement_min_safe_ranks,
+        placement_horizon_steps=given.placement_horizon_steps,
+        placement_decay=given.placement_decay,
         **read,
     )
 
@@ -118,7 +162,36 @@ def differences(reference: ReferenceResult, core: RunRecords) -> list[str]:
         found.append(_first(f"passes.{name}", values, core.passes[name]))
     found.append(_first("passes.tokens", [p.tokens for p in passes], core.rank_tokens))
     found.append(_first("passes.pairs", [p.pairs for p in passes], core.rank_pairs))
+    if core.decode is not None:
+        found += _differences_behind_prefill(reference, core)
     return [line for line in found if line is not None]
+
+
+def _differences_behind_prefill(
+    reference: ReferenceResult, core: RunRecords
+) -> Iterator[str | None]:
+    assert core.decode is not None
+    for name in (*DECODE_INSTANTS, *DECODE_PLACES):
+        yield _first(name, getattr(reference, name), core.decode[name])
+    steps = reference.steps
+    columns = {
+        "instance": [s.instance for s in steps],
+        "step_index": [s.index for s in steps],
+        "started_at_s": [s.started_at_s for s in steps],
+        "ended_at_s": [s.ended_at_s for s in steps],
+        "num_admitted": [s.num_admitted for s in steps],
+        "num_finished": [s.num_finished for s in steps],
+        "num_preempted": [s.num_preempted for s in steps],
+    }
+    for name, values in columns.items():
+        yield _first(f"steps.{name}", values, core.steps[name])
+    yield _first("steps.batch", [s.batch for s in steps], core.step_batch)
+    yield _first("steps.kv_tokens", [s.kv_tokens for s in steps], core.step_kv_tokens)
+    yield _first("steps.blocks", [s.blocks for s in steps], core.step_blocks)
+    # A sum of differences, which the two add up in their own order.
+    blocked_s = (reference.prefill_kv_blocked_s, core.prefill_kv_blocked_s)
+    if not math.isclose(*blocked_s, rel_tol=1e-12):
+        yield "prefill_kv_blocked_s: reference {!r}, core {!r}".format(*blocked_s)
 
 
 def _first(name: str, reference: Any, core: Any) -> str | None:

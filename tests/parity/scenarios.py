@@ -17,6 +17,7 @@ from sbs_gym.config.timing import (
     timing_from_mapping,
 )
 from sbs_gym.timing.model import TimingModel, build_timing
+from tests.parity.decode_scenarios import with_decode
 from tests.reference.scenario import EAGER, FREE_RUNNING, ON_RELEASE, Scenario
 from tests.reference.toy import timing_model
 
@@ -32,8 +33,13 @@ _PAIR_COST_FRAC = (0.0, 0.0, 0.1, 1.0)  # cost of a pair, over that of a token, 
 
 
 def draw_scenario(number: int) -> Scenario:
-    """Return scenario `number`: cluster, luck, rules and requests."""
-    draw = Random(number)
+    """Return scenario `number`; the odd ones go on to decode."""
+    given = _draw_prefill(Random(number))
+    return with_decode(given, Random(f"decode {number}")) if number % 2 else given
+
+
+def _draw_prefill(draw: Random) -> Scenario:
+    """Return cluster, luck, rules and requests."""
     num_prefill, dp = draw.choice(_CLUSTERS)
     rules = _draw_preset(draw) if draw.random() < 0.3 else None
     chunk = draw.choice((512, 3072) if rules else (1, 4, 10, 10, 64, 500))

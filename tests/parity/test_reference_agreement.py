@@ -17,7 +17,7 @@ from tests.reference import scheduler
 from tests.reference.rules import Allocation
 from tests.reference.scenario import Scenario
 from tests.reference.simulator import run_reference
-from tests.reference.toy import scenario
+from tests.reference.toy import decode_scenario, scenario
 from tests.reference.toys import TOYS
 
 _BLOCK, _NUM_BLOCKS, _NUM_SLOW_BLOCKS = 20, 20, 250
@@ -50,9 +50,10 @@ def test_toy_ends_in_the_core_as_worked_out_by_hand(
     name: str, given: Scenario, expected: dict[str, Any]
 ) -> None:
     check_agreement(given, name)
-    requests = run_core(given).requests
-    for column in expected.keys() & set(requests.dtype.names):
-        np.testing.assert_array_equal(requests[column], expected[column])
+    records = run_core(given)
+    for table in (records.requests, records.decode):
+        for column in expected.keys() & set(() if table is None else table.dtype.names):
+            np.testing.assert_array_equal(table[column], expected[column])
 
 
 class TiesToTheLastRank(Allocation):
@@ -65,7 +66,7 @@ class TiesToTheLastRank(Allocation):
 def test_relabelled_ranks_relabel_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "Allocation", TiesToTheLastRank)
     same_for_every_rank = ("pbaa", "lpt", "least_tokens", "least_requests")
-    drawn = [draw_scenario(number) for number in range(400)]
+    drawn = [draw_scenario(number) for number in range(0, 800, 2)]  # those without decode
     checked = 0
     for given in drawn:
         kind = given.timing.coefficients[0]["kind"]
@@ -107,6 +108,36 @@ CROWDS: dict[str, Scenario] = {
     ),
     "free_running_instances_idle_for_long": scenario(
         [(0.0, 10), (20.0, 10)], timing=TINY, num_prefill=3, start_rule="free_running"
+    ),
+    "one_burst_to_be_decoded": decode_scenario(
+        [(0.5, 1 + r % 13, 1 + r % 29) for r in range(1500)],
+        num_prefill=2,
+        dp=3,
+        decode_dp=2,
+        num_decode=2,
+        decode_kv_blocks=90,
+        report_period_s=0.75,
+        placement="bf_io",
+        tokens_per_step=1.5,
+        mtp_tokens=2,
+    ),
+    "one_burst_bound_at_dispatch": decode_scenario(
+        [(0.5, 1 + r % 13, 2 + r % 29) for r in range(1500)],
+        release="immediate",
+        routing="least_tokens",
+        dp=3,
+        decode_dp=3,
+        decode_binding="at_dispatch",
+        report_period_s=0.25,
+        decode_kv_blocks=100_000,
+        placement="jsq",
+    ),
+    "thousands_of_steps_and_swaps": decode_scenario(
+        [(0.25 * r, 4, 40) for r in range(400)],
+        decode_timing=ConstantTiming(step_s=0.03125),
+        decode_kv_blocks=100,
+        report_period_s=0.5,
+        decode_reserve_tokens=0,
     ),
 }
 

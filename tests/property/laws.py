@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.sim.records import RunRecords
+from tests.property.laws_decode import check_all_answered, check_decode_laws
 
 Rows = NDArray[Any]
 
@@ -25,14 +26,17 @@ def check_laws(records: RunRecords, cluster: ClusterConfig) -> None:
         _check_one_pass_at_a_time(passes)
         _check_queue(passes, requests)
         _check_requests_per_pass(passes, requests)
-        if cluster.start_rule == "eager":
+        if cluster.start_rule == "eager" and cluster.num_decode == 0:
             _check_never_idle_with_work(passes, requests)
+        if cluster.start_rule == "eager" and cluster.num_decode > 0:
+            _check_never_idle_with_begun(passes, requests)
         if cluster.start_rule == "free_running":
             assert (passes["started_at_s"][1:] == passes["ended_at_s"][:-1]).all()
         if cluster.start_rule != "on_release":
             _check_littles_law(passes, requests)
         for d in range(cluster.prefill_dp):
             _check_tokens_of_rank(records, i, d)
+    check_decode_laws(records, cluster)
 
 
 def check_everything_ended(records: RunRecords) -> None:
@@ -40,6 +44,7 @@ def check_everything_ended(records: RunRecords) -> None:
     requests = records.requests
     ended = ~np.isnan(requests["first_token_at_s"]) | ~np.isnan(requests["rejected_at_s"])
     assert ended.all(), f"left behind: {np.flatnonzero(~ended)}"
+    check_all_answered(records)
 
 
 def _is_known(instants: Rows) -> Rows:
@@ -129,6 +134,15 @@ def _check_never_idle_with_work(passes: Rows, requests: Rows) -> None:
         here = requests["delivered_at_s"] < end
         over = requests["first_token_at_s"] <= begin
         assert not (here & ~over).any(), f"idle from {begin} to {end}"
+
+
+def _check_never_idle_with_begun(passes: Rows, requests: Rows) -> None:
+    """KV room may keep a prompt from its first chunk, never from the next."""
+    begins = np.concatenate([[-np.inf], passes["ended_at_s"]])
+    for begin, end in zip(begins, passes["started_at_s"], strict=False):
+        begun = requests["prefill_started_at_s"] < end
+        over = requests["first_token_at_s"] <= begin
+        assert begin == end or not (begun & ~over).any(), f"idle from {begin} to {end}"
 
 
 def _check_littles_law(passes: Rows, requests: Rows) -> None:

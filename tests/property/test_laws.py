@@ -9,9 +9,17 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sbs_gym.sim.records import RunRecords
 from sbs_gym.timing.coefficients import Kind
-from sbs_gym.timing.model import TimingModel
-from tests.parity.core import INSTANTS, PLACES, cluster_config, must_drain, run_core
+from tests.parity.core import (
+    DECODE_INSTANTS,
+    DECODE_PLACES,
+    INSTANTS,
+    PLACES,
+    cluster_config,
+    must_drain,
+    run_core,
+)
 from tests.parity.scenarios import draw_scenario
 from tests.property.laws import check_everything_ended, check_laws
 from tests.reference.scenario import Scenario
@@ -24,6 +32,8 @@ DURATIONS = (
     "min_interval_s",
     "timeout_s",
     "stop_at_s",
+    "transfer_latency_s",
+    "report_period_s",
 )
 # Prices of tokens are doubled with the durations: only their ratio counts.
 TIMES_OF_TIMING = (
@@ -34,6 +44,14 @@ TIMES_OF_TIMING = (
     "skew_grid_s",
     "token_cost_s",
     "pair_cost_s",
+)
+TIMES_OF_DECODE_TIMING = (
+    "step_s",
+    "fixed_s",
+    "per_request_s",
+    "per_kv_token_s",
+    "jitter_grid_s",
+    "skew_grid_s",
 )
 
 
@@ -52,7 +70,11 @@ def test_every_run_keeps_the_laws(number: int) -> None:
 def test_same_seed_gives_the_same_bytes(number: int) -> None:
     given = draw_scenario(number)
     first, second = run_core(given), run_core(given)
-    for rows, again in ((first.requests, second.requests), (first.passes, second.passes)):
+    tables = [(first.requests, second.requests), (first.passes, second.passes)]
+    tables.append((first.steps, second.steps))
+    if first.decode is not None:
+        tables.append((first.decode, second.decode))
+    for rows, again in tables:
         for name in rows.dtype.names:  # between the columns lies padding
             assert rows[name].tobytes() == again[name].tobytes(), name
     assert first.ended_at_s == second.ended_at_s
@@ -62,7 +84,8 @@ def test_same_seed_gives_the_same_bytes(number: int) -> None:
 @settings(max_examples=100)
 def test_twice_the_durations_give_exactly_twice_the_latencies(number: int) -> None:
     given = draw_scenario(number)
-    assume(given.timing.coefficients[0]["kind"] in (Kind.CONSTANT, Kind.LINEAR))
+    timings = [given.timing] + [given.decode_timing] * (given.num_decode > 0)
+    assume(all(t.coefficients[0]["kind"] in (Kind.CONSTANT, Kind.LINEAR) for t in timings))
     fast, slow = run_core(given), run_core(doubled(given))
     for name in ("arrived_at_s", *INSTANTS):
         assert np.array_equal(slow.requests[name], 2.0 * fast.requests[name], equal_nan=True), name
@@ -72,6 +95,22 @@ def test_twice_the_durations_give_exactly_twice_the_latencies(number: int) -> No
         assert (slow.passes[name] == 2.0 * fast.passes[name]).all(), name
     assert np.array_equal(slow.rank_tokens, fast.rank_tokens)
     assert np.array_equal(slow.rank_pairs, fast.rank_pairs)
+    if given.num_decode > 0:
+        check_decode_is_doubled(fast, slow)
+
+
+def check_decode_is_doubled(fast: RunRecords, slow: RunRecords) -> None:
+    assert fast.decode is not None
+    assert slow.decode is not None
+    for name in DECODE_INSTANTS:
+        assert np.array_equal(slow.decode[name], 2.0 * fast.decode[name], equal_nan=True), name
+    for name in DECODE_PLACES:
+        assert (slow.decode[name] == fast.decode[name]).all(), name
+    for name in ("started_at_s", "ended_at_s"):
+        assert (slow.steps[name] == 2.0 * fast.steps[name]).all(), name
+    assert np.array_equal(slow.step_batch, fast.step_batch)
+    assert np.array_equal(slow.step_kv_tokens, fast.step_kv_tokens)
+    assert slow.num_refusals == fast.num_refusals
 
 
 def doubled(given: Scenario) -> Scenario:
@@ -79,12 +118,17 @@ def doubled(given: Scenario) -> Scenario:
     changes: dict[str, Any] = {name: 2.0 * getattr(given, name) for name in DURATIONS}
     if given.max_interval_s is not None:
         changes["max_interval_s"] = 2.0 * given.max_interval_s
-    at_s = [2.0 * at for at in given.arrived_at_s]
-    return replace(given, arrived_at_s=at_s, timing=doubled_timing(given.timing), **changes)
+    changes["arrived_at_s"] = [2.0 * at for at in given.arrived_at_s]
+    changes["timing"] = doubled_timing(given.timing, TIMES_OF_TIMING)
+    if given.num_decode > 0:
+        changes["kv_bytes_per_token"] = 2 * given.kv_bytes_per_token  # over links and to the host
+        changes["recompute_tokens_per_s"] = 0.5 * given.recompute_tokens_per_s
+        changes["decode_timing"] = doubled_timing(given.decode_timing, TIMES_OF_DECODE_TIMING)
+    return replace(given, **changes)
 
 
-def doubled_timing(timing: TimingModel) -> TimingModel:
+def doubled_timing(timing: Any, names: tuple[str, ...]) -> Any:
     coefficients = timing.coefficients.copy()
-    for name in TIMES_OF_TIMING:
+    for name in names:
         coefficients[name] *= 2.0
     return replace(timing, coefficients=coefficients)
