@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,14 @@ from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.result import code_digest
 
 PAIRED_METRICS = ("ttft_mean_s", "ttft_p50_s", "ttft_p90_s", "ttft_p99_s")
+DECODE_METRICS = (
+    "ttft_client_mean_s",
+    "ttft_client_p99_s",
+    "tpot_mean_s",
+    "tpot_p99_s",
+    "e2e_mean_s",
+    "goodput_per_s",
+)
 PAIRED_COLUMNS = (
     "scheduler",
     "reference",
@@ -46,8 +54,9 @@ class Comparison:
         reference: The scheduler that the others are compared with first.
         runs: One row per scheduler and seed: `scheduler`, `seed`, then the keys of the summary.
         paired: One row per metric and pair of schedulers: `ratio` = geometric mean over seeds of
-            scheduler / reference (below 1 means lower latency), `ratio_low` and `ratio_high` its
-            95 % t-interval (NaN for one pair), `num_pairs` the seeds that count.
+            scheduler / reference (below 1 means lower latency or goodput), `ratio_low` and
+            `ratio_high` its 95 % t-interval (NaN for one pair), `num_pairs` the seeds that count.
+            PAIRED_METRICS, and DECODE_METRICS too where decode is modelled.
         by_length: One row per scheduler, seed and prompt-length bucket, columns as
             `column_docs()` of by_length.
         inputs: The files that the configurations name, path to sha256 of the content.
@@ -62,6 +71,11 @@ class Comparison:
     by_length: pd.DataFrame
     inputs: Mapping[str, str] = field(default_factory=dict)
     num_reused: int = 0
+
+    @property
+    def has_decode(self) -> bool:
+        """Return whether decode is modelled; the schedulers share the cluster."""
+        return next(iter(self.configs.values())).cluster.num_decode > 0
 
     def save(self, directory: str | Path) -> Path:
         """Write comparison.json, runs.parquet and by_length.parquet, all whole, or none.
@@ -163,22 +177,27 @@ def compare(
         num_seeds=seeds,
         reference=chosen,
         runs=runs,
-        paired=paired_table(runs, _pairs(configs, chosen)),
+        paired=paired_table(runs, _pairs(configs, chosen), _metrics(configs)),
         by_length=_length_table(done),
         inputs=inputs,
         num_reused=num_reused,
     )
 
 
-def paired_table(runs: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame:
-    """Return the ratios of PAIRED_METRICS for pairs (scheduler, reference), paired by seed.
+def paired_table(
+    runs: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str] = PAIRED_METRICS,
+) -> pd.DataFrame:
+    """Return the ratios of the metrics for pairs (scheduler, reference), paired by seed.
 
     Args:
         runs: One row per scheduler and seed, as in `Comparison.runs`.
         pairs: Which scheduler over which reference.
+        metrics: Keys of the summary.
     """
     rows = []
-    for metric, (scheduler, reference) in itertools.product(PAIRED_METRICS, pairs):
+    for metric, (scheduler, reference) in itertools.product(metrics, pairs):
         by_seed = runs.pivot(index="seed", columns="scheduler", values=metric)
         ratio, low, high, count = ratio_interval(
             by_seed[scheduler].to_numpy(), by_seed[reference].to_numpy()
@@ -193,14 +212,19 @@ def ratio_interval(
     """Return the geometric mean of values / reference, its 95 % interval and the pairs it rests on.
 
     The interval is Student's for the mean of the log ratios; NaN for one pair, the point itself
-    if all ratios are equal. Pairs with a NaN are left out.
+    if all ratios are equal. Pairs with a NaN, or a zero on both sides, are left out. A zero on one
+    side only, such as no goodput in a seed, makes the ratio 0, or NaN where it is the reference's,
+    without an interval.
 
     Not a bootstrap: in small samples its bias-corrected interval covers the mean too rarely
     (arXiv 2508.10083).
     """
-    logs = np.log(np.asarray(values, dtype=float) / np.asarray(reference, dtype=float))
-    mean, low, high = mean_interval(logs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.asarray(values, dtype=float) / np.asarray(reference, dtype=float))
     count = int((~np.isnan(logs)).sum())
+    if np.isinf(logs).any():
+        return math.nan if np.isposinf(logs).any() else 0.0, math.nan, math.nan, count
+    mean, low, high = mean_interval(logs)
     return math.exp(mean), math.exp(low), math.exp(high), count
 
 
@@ -241,6 +265,11 @@ def _pairs(configs: Mapping[str, RunConfig], reference: str) -> list[tuple[str, 
     immediate = [k for k, v in configs.items() if v.scheduler.release == "immediate"]
     references = dict.fromkeys([reference, *immediate])
     return [(name, base) for base in references for name in configs if name != base]
+
+
+def _metrics(configs: Mapping[str, RunConfig]) -> tuple[str, ...]:
+    has_decode = next(iter(configs.values())).cluster.num_decode > 0
+    return PAIRED_METRICS + (DECODE_METRICS if has_decode else ())
 
 
 def _runs_table(cells: Mapping[Cell, Finished]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,18 @@ from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError
 from sbs_gym.metrics.intervals import mean_interval
 
-SWEEP_COLUMNS = ("load", "scheduler", "ttft_mean_s", "ttft_low_s", "ttft_high_s", "overloaded_frac")
+# Key of the summary, and the columns of its mean over seeds and of the ends of its 95 % interval.
+SWEEP_METRICS = {
+    "ttft_mean_s": ("ttft_mean_s", "ttft_low_s", "ttft_high_s"),
+    "tpot_mean_s": ("tpot_mean_s", "tpot_low_s", "tpot_high_s"),
+    "goodput_per_s": ("goodput_per_s", "goodput_low_per_s", "goodput_high_per_s"),
+}
+SWEEP_COLUMNS = (
+    "load",
+    "scheduler",
+    *itertools.chain.from_iterable(SWEEP_METRICS.values()),
+    "overloaded_frac",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,8 +38,8 @@ class LoadSweep:
 
     Attributes:
         comparisons: Load to its comparison, in the order asked for.
-        table: One row per load and scheduler: mean TTFT over seeds with its 95 % interval, and the
-            share of seeds in which TTFT grew.
+        table: One row per load and scheduler: mean TTFT, mean TPOT (NaN without decode) and
+            goodput over seeds with their 95 % intervals, and the share of overloaded seeds.
         better_immediate: Load to the immediate scheduler with the lowest mean TTFT there; None
             where no scheduler is immediate.
     """
@@ -46,11 +58,12 @@ class LoadSweep:
         """Return the loads."""
         return list(self.comparisons)
 
-    def ratio(self, load: float, scheduler: str, base: str) -> tuple[float, float, float]:
-        """Return mean TTFT of `scheduler` over that of `base`, paired by seed, and its interval."""
-        by_seed = self.comparisons[load].runs.pivot(
-            index="seed", columns="scheduler", values="ttft_mean_s"
-        )
+    def ratio(
+        self, load: float, scheduler: str, base: str, metric: str = "ttft_mean_s"
+    ) -> tuple[float, float, float]:
+        """Return a metric of `scheduler` over that of `base`, paired by seed, and its interval."""
+        runs = self.comparisons[load].runs
+        by_seed = runs.pivot(index="seed", columns="scheduler", values=metric)
         return ratio_interval(by_seed[scheduler].to_numpy(), by_seed[base].to_numpy())[:3]
 
     def save(self, directory: str | Path) -> Path:
@@ -137,7 +150,8 @@ def _table(comparisons: Mapping[float, Comparison]) -> pd.DataFrame:
     for load, comparison in comparisons.items():
         for name, runs in comparison.runs.groupby("scheduler", sort=False):
             overloaded = float(runs["overloaded"].eq(True).mean())
-            rows.append((load, name, *mean_interval(runs["ttft_mean_s"]), overloaded))
+            means = (mean_interval(runs[metric]) for metric in SWEEP_METRICS)
+            rows.append((load, name, *itertools.chain.from_iterable(means), overloaded))
     return pd.DataFrame(rows, columns=list(SWEEP_COLUMNS))
 
 

@@ -27,9 +27,10 @@ from sbs_gym.commands.words import (
 from sbs_gym.compare import Comparison, compare
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_choice
-from sbs_gym.load_sweep import compare_loads
+from sbs_gym.load_sweep import compare_loads, load_directory
 from sbs_gym.metrics.intervals import mean_interval
-from sbs_gym.report import comparison, plots, tables
+from sbs_gym.report import comparison, decode_comparison, plots, tables
+from sbs_gym.report.parts_plot import parts_figure
 from sbs_gym.schema import load_settings
 from sbs_gym.simulate import measured_run
 
@@ -41,7 +42,9 @@ sbs-gym compare [schedulers=[a,b,…]] [seeds=8] [jobs=1] [reference=sbs] [key=v
 
 Run every scheduler with the same requests and the same luck, once per seed, and print TTFT, waits,
 utilisation and throughput, differences paired by seed with 95 % intervals, and TTFT by prompt
-length. The first tenth of every run is warm-up and is not measured, nor is its drain.
+length. The first tenth of every run is warm-up and is not measured, nor is its drain. Where the
+cluster has decode instances: TTFT, TTFT of the client (second token), TPOT, where a request's time
+goes, KV spread and goodput, and the differences in TTFT, TPOT and goodput.
 
   schedulers  presets, see `sbs-gym list schedulers`; default
               {DEFAULT_SCHEDULERS}
@@ -50,10 +53,12 @@ length. The first tenth of every run is warm-up and is not measured, nor is its 
   reference   whom to compare with first; every immediate scheduler is a reference too
   show        tables to print; default [ttft,engines,pairs,lengths]
   loads       several loads instead of load=…: one table of mean TTFT with the loads across, and
-              differences to the reference and to the better immediate scheduler of every load;
-              output_dir then gets a folder per load, loads.parquet and loads.png and .svg
-  output_dir  also write comparison.json, runs.parquet, by_length.parquet, comparison.png and .svg.
-              Finished runs are kept there: the same command goes on where it was interrupted.
+              differences to the reference and to the better immediate scheduler of every load (with
+              decode also of mean TPOT and goodput); output_dir then gets a folder per load,
+              loads.parquet and loads.png and .svg
+  output_dir  also write comparison.json, runs.parquet, by_length.parquet, comparison.png and .svg,
+              with decode parts.png and .svg too: where a request's time goes. Finished runs are
+              kept there: the same command goes on where it was interrupted.
 
 The other words are those of `sbs-gym simulate`, without scheduler=.
 
@@ -161,6 +166,8 @@ def _run_loads(
         found.save(output_dir)
         title = f"{setting_line(any_config(found.first))}, {found.first.num_seeds} seeds"
         plots.save_figure(plots.loads_figure(found.table, title), output_dir, "loads")
+        for load, at_load in found.comparisons.items():
+            _write_parts(at_load, load_directory(output_dir, load))
         tables.show(f"written to {output_dir}")
 
 
@@ -172,11 +179,18 @@ def _tell_reused(found: Sequence[Comparison], output_dir: Path | None) -> None:
 
 
 def write(found: Comparison, output_dir: Path) -> None:
-    """Write the comparison's files and its figure."""
+    """Write the comparison's files and its figures."""
     found.save(output_dir)
     figure = plots.comparison_figure(_figures(found), _title(found))
     plots.save_figure(figure, output_dir, "comparison")
+    _write_parts(found, output_dir)
     tables.show(f"written to {output_dir}")
+
+
+def _write_parts(found: Comparison, output_dir: Path) -> None:
+    if found.has_decode:
+        figure = parts_figure(decode_comparison.mean_parts(found.runs), _title(found))
+        plots.save_figure(figure, output_dir, "parts")
 
 
 def _figures(found: Comparison) -> list[plots.SchedulerFigures]:
@@ -184,14 +198,19 @@ def _figures(found: Comparison) -> list[plots.SchedulerFigures]:
     for name, config in found.configs.items():
         runs = found.runs[found.runs["scheduler"] == name]
         mean, low, high = mean_interval(runs["ttft_mean_s"])
+        tpot, tpot_low, tpot_high = mean_interval(runs["tpot_mean_s"])
         requests = measured_run(config).requests
+        requests = requests[requests["measured"]]
         figures.append(
             plots.SchedulerFigures(
                 name=name,
                 ttft_mean_s=mean,
                 ttft_interval_s=(low, high),
-                ttft_s=requests.loc[requests["measured"], "ttft_s"].to_numpy(),
+                ttft_s=requests["ttft_s"].to_numpy(),
                 by_length_s=comparison.mean_by_length(found.by_length, name),
+                tpot_mean_s=tpot,
+                tpot_interval_s=(tpot_low, tpot_high),
+                tpot_s=requests["tpot_s"].to_numpy() if found.has_decode else None,
             )
         )
     return figures
@@ -199,7 +218,8 @@ def _figures(found: Comparison) -> list[plots.SchedulerFigures]:
 
 def _title(found: Comparison) -> str:
     config = any_config(found)
-    load = float(found.runs["load_prefill_frac"].iloc[0])
+    first = found.runs.iloc[0]
+    load = float(first["rate_per_s"] / first["capacity_requests_per_s"])
     return f"{setting_line(config)}, load {load:.2f}, {found.num_seeds} seeds"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from rich.console import RenderableType
@@ -11,13 +12,14 @@ from sbs_gym.commands.simulate import drawn_arrivals, setting_line
 from sbs_gym.compare import Comparison
 from sbs_gym.config.run import RunConfig
 from sbs_gym.load_sweep import LoadSweep
-from sbs_gym.report import comparison, load_tables, tables
+from sbs_gym.report import comparison, decode_comparison, load_tables, tables
 from sbs_gym.report.style import number
 from sbs_gym.workload.trace.recorded import recorded
 
 TABLES = ("ttft", "engines", "pairs", "lengths")
 LOADS_TABLES = ("ttft", "pairs")
 REPLAYED = "every seed replays this trace: intervals hold the luck of timing alone"
+_SIDES = ("prefill", "decode")
 _SCALED = {"thin": "the rows kept by thinning", "overlay": "the shifts of overlaid copies"}
 
 
@@ -27,12 +29,7 @@ def show_comparison(
     """Print the tables of a comparison, those named in `shown`, under the lines `changed`."""
     first = {str(key): value for key, value in found.runs.iloc[0].items()}
     config = any_config(found)
-    made = {
-        "ttft": comparison.ttft_table(found.runs),
-        "engines": comparison.engines_table(found.runs),
-        "pairs": comparison.paired_table(found.paired),
-        "lengths": comparison.lengths_table(found.by_length),
-    }
+    made = _decode_tables(found) if found.has_decode else _prefill_tables(found)
     scaled = config.load is not None or config.rate_per_s is not None
     tables.show(
         setting_line(config),
@@ -41,49 +38,82 @@ def show_comparison(
         *_luck_of_seeds(config, scaled),
         f"{tables.rate_line(first)}; {_seeds(found)}",
         "",
-        *(made[name] for name in shown),
+        *(table for name in shown for table in made[name]),
     )
+
+
+def _prefill_tables(found: Comparison) -> dict[str, list[Table]]:
+    return {
+        "ttft": [comparison.ttft_table(found.runs)],
+        "engines": [comparison.engines_table(found.runs)],
+        "pairs": [comparison.paired_table(found.paired)],
+        "lengths": [comparison.lengths_table(found.by_length)],
+    }
+
+
+def _decode_tables(found: Comparison) -> dict[str, list[Table]]:
+    runs = found.runs
+    return {
+        "ttft": [decode_comparison.latencies_table(runs), decode_comparison.parts_table(runs)],
+        "engines": [
+            decode_comparison.throughput_table(runs),
+            decode_comparison.prefill_table(runs),
+            decode_comparison.decode_table(runs),
+            decode_comparison.kv_table(runs),
+        ],
+        "pairs": [decode_comparison.paired_table(found.paired)],
+        "lengths": [comparison.lengths_table(found.by_length)],
+    }
 
 
 def show_loads(
     found: LoadSweep, shown: Sequence[str] = LOADS_TABLES, changed: Sequence[str] = ()
 ) -> None:
-    """Print mean TTFT by load, and the differences to the reference and to the better immediate."""
+    """Print mean TTFT by load, and the differences to the reference and to the better immediate.
+
+    With decode the same for mean TPOT and goodput.
+    """
     config, better = any_config(found.first), found.better_immediate
-    capacity = found.first.runs["capacity_requests_per_s"].iloc[0]
+    first = found.first.runs.iloc[0]
+    capacity = number(first["capacity_requests_per_s"])
+    if found.first.has_decode:
+        sides = (f"{side} {number(first[f'capacity_{side}_requests_per_s'])}" for side in _SIDES)
+        capacity += f" ({', '.join(sides)})"
     parts: list[RenderableType] = []
     if "ttft" in shown:
-        parts += [load_tables.means_table(found.table, better, found.first.num_seeds)]
+        seeds = found.first.num_seeds
+        parts += [load_tables.means_table(found.table, better, seeds, m) for m in _metrics(found)]
     if "pairs" in shown:
-        parts += _differences(found)
+        parts += [table for metric in _metrics(found) for table in _differences(found, metric)]
     tables.show(
         setting_line(config),
         *changed,
         *drawn_arrivals(config, None),
         *_luck_of_seeds(config, True),
-        f"capacity {number(capacity)} requests/s; {_seeds(found.first)}",
+        f"capacity {capacity} requests/s; {_seeds(found.first)}",
         *load_tables.legend(found.table, better),
         "",
         *parts,
     )
 
 
-def _differences(found: LoadSweep) -> list[Table]:
+def _metrics(found: LoadSweep) -> list[str]:
+    return list(load_tables.METRICS) if found.first.has_decode else [load_tables.TTFT]
+
+
+def _differences(found: LoadSweep, metric: str) -> list[Table]:
     reference, better = found.first.reference, found.better_immediate
     others = [name for name in found.first.configs if name != reference]
-    made = [
-        load_tables.differences_table(
-            f"mean TTFT against {reference} (%, paired by seed, ± half 95 % interval)",
-            others,
-            dict.fromkeys(found.loads, reference),
-            found.ratio,
-        )
-    ]
+    ratio = functools.partial(found.ratio, metric=metric)
+    what, how = load_tables.METRICS[metric][0], "(%, paired by seed, ± half 95 % interval)"
+    against = dict.fromkeys(found.loads, reference)
+    title = f"{what} against {reference} {how}"
+    made = [load_tables.differences_table(title, others, against, ratio)]
     waiting = [n for n, c in found.first.configs.items() if c.scheduler.release != "immediate"]
     bases = {load: name for load, name in better.items() if name is not None}
     if waiting and len(bases) == len(better):
-        title = f"mean TTFT against {load_tables.BETTER} (%, paired by seed, ± half 95 % interval)"
-        made.append(load_tables.differences_table(title, waiting, bases, found.ratio))
+        title = f"{what} against {load_tables.BETTER} {how}"
+        made.append(load_tables.differences_table(title, waiting, bases, ratio))
     return made
 
 

@@ -22,7 +22,8 @@ sbs-gym drain schedulers=[a,b,…] [num_requests={BACKLOG_REQUESTS}] [key=value 
 Let the same backlog, all of it there at time 0, drain under every scheduler at mean luck, and print
 requests and prompt tokens per second, with the difference from the first scheduler. Every scheduler
 drains it twice: in its own order, and with scheduler.order=arrival. The order matters: a backlog
-taken longest first packs equal contexts together, and a pass waits for its longest context.
+taken longest first packs equal contexts together, and a pass waits for its longest context. Only
+prefill is run: decode instances of the cluster are left out.
 
   schedulers    presets, see `sbs-gym list schedulers`; the first one is what the others are
                 compared with
@@ -35,6 +36,7 @@ load do not matter to a backlog and are refused.
   sbs-gym drain 'schedulers=[round_robin,least_tokens,sbs]' workload=sbs_long num_requests=5000
 """
 _WHY = "Longest first packs equal contexts together; the order of arrival does not."
+_PREFILL_ONLY = "Prefill alone: the decode instances are left out."
 
 
 def run(words: Sequence[str]) -> None:
@@ -63,6 +65,7 @@ def run(words: Sequence[str]) -> None:
         cluster_line(config),
         f"a backlog of {count:,} requests at time 0, seed {config.seed}, mean luck",
         _WHY,
+        *([_PREFILL_ONLY] if config.cluster.num_decode else []),
         "",
         tables.number_table(title, columns, _rows(found)),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from rich.table import Table
 
 from sbs_gym.commands.progress import ProgressReport
 from sbs_gym.commands.words import require_trace
@@ -18,14 +20,16 @@ from sbs_gym.workload.trace.recorded import recorded
 HELP = """
 sbs-gym simulate [key=value ...]
 
-Run one scheduler on one workload and print TTFT, waits, utilisation and throughput. With
+Run one scheduler on one workload and print TTFT, waits, utilisation and throughput; with decode
+instances also TPOT, their steps and KV, goodput, and tokens per GPU with their cost. With
 output_dir the run is also written as summary.json, requests.parquet, passes.parquet,
-by_length.parquet, config.yaml and provenance.json.
+steps.parquet, by_length.parquet, config.yaml and provenance.json.
 
   what runs     scheduler=sbs scheduler.order=shortest (any field of the scheduler)
   on what       cluster=h800_3p1d cluster.num_prefill=4 cluster.prefill_dp=16
                 cluster.chunk_tokens=3072 cluster.dispatch_delay_s=0.001
                 cluster.signal_delay_s=0.001
+                cluster.num_decode=1 cluster.decode_dp=32
                 timing=roofline|linear|constant|table timing.jitter_cv=0.05
   what arrives  workload=sbs_short arrivals=poisson, or
                 workload=trace workload.path=FILE [workload.format=auto]
@@ -63,8 +67,13 @@ def show_result(result: Result) -> None:
         "",
         tables.latency_table(result.summary),
         tables.engine_table(result.summary),
+        *(made(result.summary) for made in _of_decode(result.config)),
         tables.length_table(result.by_length),
     )
+
+
+def _of_decode(config: RunConfig) -> list[Callable[[Mapping[str, Any]], Table]]:
+    return [tables.decode_table, tables.gpu_table] if config.cluster.num_decode else []
 
 
 def setting_line(config: RunConfig) -> str:
@@ -98,7 +107,7 @@ def cluster_line(config: RunConfig) -> str:
 
 def _machine(config: RunConfig) -> str:
     cluster = config.cluster
-    return (
-        f"{cluster.num_prefill} x {cluster.prefill_dp} ranks, "
-        f"chunk {cluster.chunk_tokens}, timing {config.timing.kind}"
-    )
+    ranks = f"{cluster.num_prefill} x {cluster.prefill_dp}"
+    if cluster.num_decode:
+        ranks += f" prefill and {cluster.num_decode} x {cluster.decode_dp} decode"
+    return f"{ranks} ranks, chunk {cluster.chunk_tokens}, timing {config.timing.kind}"

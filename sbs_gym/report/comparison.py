@@ -22,12 +22,12 @@ def ttft_table(runs: pd.DataFrame) -> Table:
     keys = ("p50", "p90", "p99")
     waits = ("buffer_wait_mean_s", "engine_wait_mean_s", "prefill_mean_s")
     rows = []
-    for name, group in _by_scheduler(runs):
+    for name, group in by_scheduler(runs):
         mean, _, high = mean_interval(group["ttft_mean_s"])
         half = ABSENT if math.isnan(high) else milliseconds(high - mean)
         columns = [*(f"ttft_{key}_s" for key in keys), *waits]
         rows.append((name, milliseconds(mean), half, *(_mean_ms(group, c) for c in columns)))
-    title = f"TTFT and its parts (ms, mean over {_num_seeds(runs)} seeds, ± half 95 % interval)"
+    title = f"TTFT and its parts (ms, mean over {num_seeds(runs)} seeds, ± half 95 % interval)"
     return number_table(
         title, ("scheduler", "mean", "±", *keys, "buffer", "engine", "passes"), rows
     )
@@ -36,7 +36,7 @@ def ttft_table(runs: pd.DataFrame) -> Table:
 def engines_table(runs: pd.DataFrame) -> Table:
     """Return throughput, SLO, utilisation, bubble and overload of every scheduler."""
     rows = []
-    for name, group in _by_scheduler(runs):
+    for name, group in by_scheduler(runs):
         fractions = (
             "slo_attainment_frac",
             "chunk_utilisation_frac",
@@ -81,7 +81,7 @@ def lengths_table(by_length: pd.DataFrame) -> Table:
     buckets = list(dict.fromkeys(by_length["input_tokens"]))
     buckets.sort(key=_bucket_start)
     rows = []
-    for name, group in _by_scheduler(by_length):
+    for name, group in by_scheduler(by_length):
         means = group.groupby("input_tokens")["ttft_mean_s"].mean()
         rows.append((name, *(milliseconds(means.get(bucket, math.nan)) for bucket in buckets)))
     return number_table("mean TTFT by prompt tokens (ms)", ("scheduler", *buckets), rows)
@@ -94,11 +94,13 @@ def mean_by_length(by_length: pd.DataFrame, scheduler: str) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: _bucket_start(item[0])))
 
 
-def _by_scheduler(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def by_scheduler(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return every scheduler with its rows, in the order of the table."""
     return [(str(name), group) for name, group in table.groupby("scheduler", sort=False)]
 
 
-def _num_seeds(runs: pd.DataFrame) -> int:
+def num_seeds(runs: pd.DataFrame) -> int:
+    """Return how many seeds the rows are of."""
     return int(runs["seed"].nunique())
 
 

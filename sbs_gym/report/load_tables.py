@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from rich.table import Table
 
-from sbs_gym.report.style import ABSENT, milliseconds, percent, signed_percent
+from sbs_gym.report.style import difference, milliseconds, number
 from sbs_gym.report.tables import number_table
 
 BETTER, OVERLOADED = "†", "*"
+TTFT = "ttft_mean_s"
+# Key of the summary: how it is called, its unit in a table, how a number is written.
+METRICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    TTFT: ("mean TTFT", "ms", milliseconds),
+    "tpot_mean_s": ("mean TPOT", "ms", milliseconds),
+    "goodput_per_s": ("goodput", "requests/s that met the SLO", number),
+}
 Ratio = Callable[[float, str, str], tuple[float, float, float]]
 
 
-def means_table(table: pd.DataFrame, better: Mapping[float, str | None], num_seeds: int) -> Table:
-    """Return the mean TTFT of every scheduler at every load, in ms.
+def means_table(
+    table: pd.DataFrame,
+    better: Mapping[float, str | None],
+    num_seeds: int,
+    metric: str = TTFT,
+) -> Table:
+    """Return a metric of every scheduler at every load, mean over seeds; a latency in ms.
 
     Args:
-        table: One row per load and scheduler: `load`, `scheduler`, `ttft_mean_s`,
-            `overloaded_frac`.
+        table: One row per load and scheduler: `load`, `scheduler`, the metric, `overloaded_frac`.
         better: Load to the immediate scheduler that gets the mark of the better one.
         num_seeds: Seeds that the means are taken over.
+        metric: One of METRICS.
     """
+    name_of_metric, unit, write = METRICS[metric]
     rows = []
     for name in dict.fromkeys(table["scheduler"]):
         cells = []
@@ -31,9 +43,9 @@ def means_table(table: pd.DataFrame, better: Mapping[float, str | None], num_see
             at = (table["scheduler"] == name) & (table["load"] == load)
             row = table[at].iloc[0]
             marks = OVERLOADED * bool(row["overloaded_frac"] > 0) + BETTER * (better[load] == name)
-            cells.append(milliseconds(float(row["ttft_mean_s"])) + marks)
+            cells.append(write(float(row[metric])) + marks)
         rows.append((str(name), *cells))
-    title = f"mean TTFT (ms, mean over {num_seeds} seeds)"
+    title = f"{name_of_metric} ({unit}, mean over {num_seeds} seeds)"
     return number_table(title, ("scheduler", *_headings(better)), rows)
 
 
@@ -50,7 +62,7 @@ def legend(table: pd.DataFrame, better: Mapping[float, str | None]) -> list[str]
 def differences_table(
     title: str, schedulers: Sequence[str], bases: Mapping[float, str], ratio: Ratio
 ) -> Table:
-    """Return differences of mean TTFT in per cent, each ± half of its 95 % interval.
+    """Return differences of a metric in per cent, each ± half of its 95 % interval.
 
     Args:
         title: Whom the schedulers are compared with.
@@ -60,17 +72,9 @@ def differences_table(
     """
     rows = []
     for name in schedulers:
-        rows.append((name, *(_difference(ratio(at, name, base)) for at, base in bases.items())))
+        rows.append((name, *(difference(*ratio(at, name, base)) for at, base in bases.items())))
     return number_table(title, ("scheduler", *_headings(bases)), rows)
 
 
 def _headings(loads: Mapping[float, object]) -> list[str]:
     return [f"load {load:g}" for load in loads]
-
-
-def _difference(found: tuple[float, float, float]) -> str:
-    ratio, low, high = found
-    if math.isnan(ratio):
-        return ABSENT
-    middle = signed_percent(ratio - 1)
-    return middle if math.isnan(low) else f"{middle} ±{percent((high - low) / 2)}"

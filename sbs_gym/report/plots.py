@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,7 @@ class SchedulerFigures:
         ttft_interval_s: Lower and upper end of its 95 % interval, seconds.
         ttft_s: TTFT of the measured requests of one seed, seconds.
         by_length_s: Prompt-length bucket to mean TTFT, seconds.
+        tpot_mean_s, tpot_interval_s, tpot_s: The same for TPOT; NaN and None without decode.
     """
 
     name: str
@@ -38,17 +38,63 @@ class SchedulerFigures:
     ttft_interval_s: tuple[float, float]
     ttft_s: FloatArray
     by_length_s: Mapping[str, float]
+    tpot_mean_s: float = float("nan")
+    tpot_interval_s: tuple[float, float] = (float("nan"), float("nan"))
+    tpot_s: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """A scheduler's mean of a latency, its interval, and the latency of its requests, seconds."""
+
+    name: str
+    mean_s: float
+    interval_s: tuple[float, float]
+    values_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """What stands over the load: its label, columns of mean and interval, factor to the unit."""
+
+    label: str
+    mean: str
+    low: str
+    high: str
+    scale: float
+
+
+_PANELS = (
+    _Panel("mean TTFT (ms)", "ttft_mean_s", "ttft_low_s", "ttft_high_s", 1e3),
+    _Panel("mean TPOT (ms)", "tpot_mean_s", "tpot_low_s", "tpot_high_s", 1e3),
+    _Panel("goodput (requests/s)", "goodput_per_s", "goodput_low_per_s", "goodput_high_per_s", 1.0),
+)
 
 
 def comparison_figure(schedulers: Sequence[SchedulerFigures], title: str) -> Figure:
-    """Return TTFT by scheduler, its cumulative distribution, and TTFT by prompt length."""
+    """Return TTFT by scheduler, its cumulative distribution, and TTFT by prompt length.
+
+    Where decode is modelled, TPOT has a row of its own above the last one.
+    """
+    latencies = {
+        "TTFT": [_Bar(s.name, s.ttft_mean_s, s.ttft_interval_s, s.ttft_s) for s in schedulers]
+    }
+    decoded = [s for s in schedulers if s.tpot_s is not None]
+    if decoded:
+        latencies["TPOT"] = [
+            _Bar(s.name, s.tpot_mean_s, s.tpot_interval_s, s.tpot_s)
+            for s in decoded
+            if s.tpot_s is not None
+        ]
     with rc_context(style.RC):
-        figure = Figure(figsize=(10.5, 7.2), layout="constrained")
+        figure = Figure(figsize=(10.5, 3.6 * (1 + len(latencies))), layout="constrained")
         FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(2, 2)
-        _draw_means(figure.add_subplot(grid[0, 0]), schedulers)
-        _draw_distribution(figure.add_subplot(grid[0, 1]), schedulers)
-        _draw_lengths(figure.add_subplot(grid[1, :]), schedulers)
+        grid = figure.add_gridspec(1 + len(latencies), 2)
+        for row, (latency, bars) in enumerate(latencies.items()):
+            _draw_means(figure.add_subplot(grid[row, 0]), bars, latency)
+            _draw_distribution(figure.add_subplot(grid[row, 1]), bars, latency)
+        figure.axes[1].legend(loc="lower right")
+        _draw_lengths(figure.add_subplot(grid[-1, :]), schedulers)
         figure.suptitle(title, fontsize=11)
         return figure
 
@@ -56,21 +102,26 @@ def comparison_figure(schedulers: Sequence[SchedulerFigures], title: str) -> Fig
 def loads_figure(table: pd.DataFrame, title: str) -> Figure:
     """Return mean TTFT against load, one line per scheduler with its 95 % band.
 
+    Where decode is modelled, mean TPOT and goodput stand beside it.
+
     Args:
         table: One row per load and scheduler: `load`, `scheduler`, `ttft_mean_s`, `ttft_low_s`,
-            `ttft_high_s`, seconds.
+            `ttft_high_s`, seconds; with decode the same of `tpot` and `goodput`.
         title: Stands above the figure.
     """
+    with_decode = "tpot_mean_s" in table and bool(table["tpot_mean_s"].notna().any())
+    panels = _PANELS if with_decode else _PANELS[:1]
     with rc_context(style.RC):
-        figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+        figure = Figure(figsize=(7.0 if len(panels) == 1 else 12.6, 4.4), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        for place, (name, rows) in enumerate(table.groupby("scheduler", sort=False)):
-            _draw_load_line(axes, place, str(name), rows.sort_values("load"))
-        axes.set_xlabel("load (fraction of capacity)")
-        axes.set_ylabel("mean TTFT (ms), 95 % band over seeds")
-        axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left")
+        for place, panel in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), place + 1)
+            for line, (name, rows) in enumerate(table.groupby("scheduler", sort=False)):
+                _draw_load_line(axes, line, str(name), rows.sort_values("load"), panel)
+            axes.set_xlabel("load (fraction of capacity)")
+            axes.set_ylabel(f"{panel.label}, 95 % band over seeds")
+            axes.set_ylim(bottom=0)
+        figure.axes[0].legend(loc="upper left")
         figure.suptitle(title, fontsize=10)
         return figure
 
@@ -84,65 +135,63 @@ def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:
     return paths
 
 
-def _draw_load_line(axes: Axes, place: int, name: str, rows: pd.DataFrame) -> None:
+def _draw_load_line(axes: Axes, place: int, name: str, rows: pd.DataFrame, panel: _Panel) -> None:
     colour = style.COLOURS[place % len(style.COLOURS)]
     axes.plot(
         rows["load"],
-        rows["ttft_mean_s"] * 1e3,
+        rows[panel.mean] * panel.scale,
         color=colour,
         linestyle=style.LINE_STYLES[place % len(style.LINE_STYLES)],
         marker="o",
         markersize=3,
         label=name,
     )
-    low_ms, high_ms = rows["ttft_low_s"] * 1e3, rows["ttft_high_s"] * 1e3
-    axes.fill_between(rows["load"], low_ms, high_ms, color=colour, alpha=0.2, linewidth=0)
+    low, high = rows[panel.low] * panel.scale, rows[panel.high] * panel.scale
+    axes.fill_between(rows["load"], low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def _draw_means(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> None:
-    places = np.arange(len(schedulers))
-    mean_ms = np.array([s.ttft_mean_s for s in schedulers]) * 1e3
-    ends_ms = np.array([s.ttft_interval_s for s in schedulers]).T * 1e3
+def _draw_means(axes: Axes, latencies: Sequence[_Bar], name: str) -> None:
+    places = np.arange(len(latencies))
+    mean_ms = np.array([bar.mean_s for bar in latencies]) * 1e3
+    ends_ms = np.array([bar.interval_s for bar in latencies]).T * 1e3
     errors = np.nan_to_num(np.abs(ends_ms - mean_ms))
     bars = axes.barh(places, mean_ms, color="white", edgecolor="white", height=0.7)
     for place, bar in enumerate(bars):
-        bar.set(**_fill(place))
+        bar.set(**style.fill(place))
     axes.errorbar(mean_ms, places, xerr=errors, fmt="none", ecolor="black", capsize=3, lw=1)
     for place, (value, error) in enumerate(zip(mean_ms, errors[1], strict=True)):
         if not np.isnan(value):
             at, shift = (value + error, place), (4, 0)
-            axes.annotate(
-                f"{value:,.0f}", at, shift, textcoords="offset points", va="center", size=8
-            )
-    axes.set_yticks(places, [s.name for s in schedulers])
+            text = style.milliseconds(value / 1e3) if name == "TPOT" else f"{value:,.0f}"
+            axes.annotate(text, at, shift, textcoords="offset points", va="center", size=8)
+    axes.set_yticks(places, [bar.name for bar in latencies])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.12)
-    axes.set_xlabel("mean TTFT (ms), 95 % interval over seeds")
-    axes.set_title("mean TTFT")
+    axes.set_xlabel(f"mean {name} (ms), 95 % interval over seeds")
+    axes.set_title(f"mean {name}")
 
 
-def _draw_distribution(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> None:
+def _draw_distribution(axes: Axes, latencies: Sequence[_Bar], name: str) -> None:
     end_ms = 0.0
-    for place, scheduler in enumerate(schedulers):
-        ttft_ms = np.sort(scheduler.ttft_s[~np.isnan(scheduler.ttft_s)]) * 1e3
-        if not len(ttft_ms):
+    for place, one in enumerate(latencies):
+        values_ms = np.sort(one.values_s[~np.isnan(one.values_s)]) * 1e3
+        if not len(values_ms):
             continue
         share = np.linspace(0, 1, _MOST_STEPS + 1)
         axes.plot(
-            np.quantile(ttft_ms, share),
+            np.quantile(values_ms, share),
             share,
             color=style.COLOURS[place % len(style.COLOURS)],
             linestyle=style.LINE_STYLES[place % len(style.LINE_STYLES)],
-            label=scheduler.name,
+            label=one.name,
         )
-        end_ms = max(end_ms, float(np.quantile(ttft_ms, _SHARE_SHOWN)))
+        end_ms = max(end_ms, float(np.quantile(values_ms, _SHARE_SHOWN)))
     axes.set_xlim(0, end_ms or 1.0)
     axes.set_ylim(0, 1)
-    axes.set_xlabel("TTFT (ms)")
+    axes.set_xlabel(f"{name} (ms)")
     axes.set_ylabel("share of requests at or below")
     axes.set_title("cumulative distribution, one seed")
-    axes.legend(loc="lower right")
 
 
 def _draw_lengths(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> None:
@@ -156,7 +205,7 @@ def _draw_lengths(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> None:
             heights,
             width * 0.92,
             label=scheduler.name,
-            **_fill(place),
+            **style.fill(place),
         )
     axes.set_xticks(np.arange(len(buckets)), buckets)
     axes.grid(axis="x", visible=False)
@@ -165,11 +214,3 @@ def _draw_lengths(axes: Axes, schedulers: Sequence[SchedulerFigures]) -> None:
     axes.set_title("mean TTFT by prompt length")
     axes.legend(ncols=3, loc="upper left")
     axes.margins(y=0.28)
-
-
-def _fill(place: int) -> dict[str, Any]:
-    return {
-        "facecolor": style.COLOURS[place % len(style.COLOURS)],
-        "edgecolor": "white",
-        "hatch": style.HATCHES[place % len(style.HATCHES)],
-    }

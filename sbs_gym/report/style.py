@@ -30,6 +30,15 @@ RC: Any = {
 ABSENT = "-"
 
 
+def fill(place: int) -> dict[str, Any]:
+    """Return colour and hatch of the bar or part at a place, for matplotlib's bars."""
+    return {
+        "facecolor": COLOURS[place % len(COLOURS)],
+        "edgecolor": "white",
+        "hatch": HATCHES[place % len(HATCHES)],
+    }
+
+
 def known(value: object) -> bool:
     """Return whether there is a value: neither None nor NaN."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
@@ -65,3 +74,11 @@ def signed_percent(fraction: float | None, digits: int = 1) -> str:
     """Return a relative difference in per cent, with its sign."""
     text = percent(fraction, digits)
     return text if text == ABSENT or text.startswith("-") else f"+{text}"
+
+
+def difference(ratio: float, low: float, high: float) -> str:
+    """Return a ratio as a difference in per cent with half of its interval: `+25.0 ±5.0`."""
+    if math.isnan(ratio):
+        return ABSENT
+    middle = signed_percent(ratio - 1)
+    return middle if math.isnan(low) else f"{middle} ±{percent((high - low) / 2)}"

@@ -13,6 +13,7 @@ from rich.table import Table
 from sbs_gym.report.style import known, milliseconds, number, percent
 
 _NARROWEST, _WIDEST = 80, 120
+_SIDES = ("prefill", "decode")
 
 
 def show(*parts: RenderableType) -> None:
@@ -48,10 +49,14 @@ def number_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
 
 
 def rate_line(summary: Mapping[str, Any]) -> str:
-    """Return load, rate and capacity in one line."""
+    """Return load, rate and capacity in one line; with decode, the loads of both sides too."""
     rate, capacity = summary["rate_per_s"], summary["capacity_requests_per_s"]
-    load = number(summary["load_prefill_frac"], 2)
-    return f"load {load}: {number(rate)} requests/s of a capacity of {number(capacity)}"
+    load = number(rate / capacity, 2)
+    line = f"load {load}: {number(rate)} requests/s of a capacity of {number(capacity)}"
+    if not known(summary["load_decode_frac"]):
+        return line
+    sides = ", ".join(f"{side} {number(summary[f'load_{side}_frac'], 2)}" for side in _SIDES)
+    return f"{line} ({sides})"
 
 
 def overload_line(summary: Mapping[str, Any]) -> str:
@@ -63,16 +68,32 @@ def overload_line(summary: Mapping[str, Any]) -> str:
 
 
 def latency_table(summary: Mapping[str, Any]) -> Table:
-    """Return TTFT with its percentiles and the three waits that it is the sum of, in ms."""
-    ttft = [milliseconds(summary[f"ttft_{which}_s"]) for which in ("mean", "p50", "p90", "p99")]
-    rows = [("TTFT", *ttft)]
-    for name, key in (
-        ("  waiting in the buffer", "buffer_wait_mean_s"),
-        ("  waiting in the engine", "engine_wait_mean_s"),
-        ("  in passes", "prefill_mean_s"),
-    ):
-        rows.append((name, milliseconds(summary[key]), "", "", ""))
+    """Return TTFT with its percentiles and the three waits that it is the sum of, in ms.
+
+    With decode: the client's TTFT, TPOT and the time to the end too, with their parts.
+    """
+    rows = [
+        _spread_row("TTFT", "ttft", summary),
+        _mean_row("  waiting in the buffer", "buffer_wait_mean_s", summary),
+        _mean_row("  waiting in the engine", "engine_wait_mean_s", summary),
+        _mean_row("  in passes", "prefill_mean_s", summary),
+    ]
+    if has_decode(summary):
+        rows += [
+            _mean_row("waiting for a decode rank", "handoff_wait_mean_s", summary),
+            _mean_row("KV on its way", "transfer_mean_s", summary),
+            _mean_row("waiting for a step", "decode_wait_mean_s", summary),
+            _mean_row("in decode", "decode_mean_s", summary),
+            _mean_row("E2E", "e2e_mean_s", summary),
+            _spread_row("TTFT of the client", "ttft_client", summary),
+            _spread_row("TPOT", "tpot", summary),
+        ]
     return number_table("latency (ms)", ("", "mean", "p50", "p90", "p99"), rows)
+
+
+def has_decode(summary: Mapping[str, Any]) -> bool:
+    """Return whether the run modelled decode."""
+    return bool(summary["num_decode_gpus"] > 0)
 
 
 def engine_table(summary: Mapping[str, Any]) -> Table:
@@ -90,6 +111,43 @@ def engine_table(summary: Mapping[str, Any]) -> Table:
         ("mean pass, ms", milliseconds(summary["pass_mean_s"])),
     ]
     return number_table("engines", ("", "value"), rows)
+
+
+def decode_table(summary: Mapping[str, Any]) -> Table:
+    """Return what the decode engines did, and what it means per GPU and in money."""
+    rows = [
+        ("throughput, generated tokens/s", number(summary["output_tokens_per_s"], 0)),
+        ("goodput, requests/s", number(summary["goodput_per_s"])),
+        ("TTFT within the SLO, %", percent(summary["ttft_attainment_frac"])),
+        ("TPOT within the SLO, %", percent(summary["tpot_attainment_frac"])),
+        ("prefill without KV room, rank seconds", number(summary["prefill_kv_blocked_s"])),
+        ("refused placements", number(summary["num_refusals"], 0)),
+        ("evictions", number(summary["num_preempted"], 0)),
+        ("steps", number(summary["num_steps"], 0)),
+        ("mean step, ms", milliseconds(summary["step_mean_s"])),
+        ("running requests per rank", number(summary["batch_mean"])),
+        ("KV room in use, %", percent(summary["kv_use_frac"])),
+        ("KV per rank, standard deviation, tokens", number(summary["kv_load_std_tokens"], 0)),
+        ("KV of the fullest rank / mean", number(summary["kv_load_max_over_mean"], 2)),
+        ("bubble at the barrier, %", percent(summary["decode_bubble_frac"])),
+        ("idle between steps, %", percent(summary["decode_idle_frac"])),
+    ]
+    return number_table("decode", ("", "value"), rows)
+
+
+def gpu_table(summary: Mapping[str, Any]) -> Table:
+    """Return throughput per GPU and node of each side, and the cost of tokens."""
+    rows = []
+    for label, side, tokens in (("prompt", "prefill", "input"), ("generated", "decode", "output")):
+        key = f"{tokens}_tokens_per_{side}"
+        rows += [
+            (f"{label} tokens/s per {side} GPU", number(summary[f"{key}_gpu_s"], 0)),
+            (f"{label} tokens/s per {side} node", number(summary[f"{key}_node_s"], 0)),
+        ]
+    for label, tokens in (("prompt", "input"), ("generated", "output")):
+        cost = summary[f"cost_per_million_{tokens}_tokens"]
+        rows.append((f"all GPUs, price per million {label} tokens", number(cost, 2)))
+    return number_table(f"{number(summary['num_gpus'], 0)} GPUs", ("", "value"), rows)
 
 
 def length_table(by_length: pd.DataFrame) -> Table:
@@ -115,6 +173,15 @@ def fact_table(title: str, facts: Mapping[str, object]) -> Table:
     table = text_table(title, ("", ""), rows)
     table.show_header = False
     return table
+
+
+def _spread_row(name: str, prefix: str, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    which = ("mean", "p50", "p90", "p99")
+    return (name, *(milliseconds(summary[f"{prefix}_{one}_s"]) for one in which))
+
+
+def _mean_row(name: str, key: str, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    return (name, milliseconds(summary[key]), "", "", "")
 
 
 def _flat(facts: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:

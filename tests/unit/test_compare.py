@@ -9,11 +9,24 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pandas as pd
 import pytest
+from test_metrics_decode import CLUSTER, DEMAND, run_records
 from test_simulate import config, pass_file, trace_config
 
 from sbs_gym import cells
-from sbs_gym.compare import Comparison, compare, paired_table, ratio_interval
+from sbs_gym.commands.compare import write
+from sbs_gym.commands.comparison_text import show_comparison, show_loads
+from sbs_gym.compare import (
+    DECODE_METRICS,
+    PAIRED_METRICS,
+    Comparison,
+    compare,
+    paired_table,
+    ratio_interval,
+)
 from sbs_gym.errors import ConfigError, SbsGymError
+from sbs_gym.load_sweep import compare_loads
+from sbs_gym.result import result_from_records
+from sbs_gym.workload.generate import backlog
 
 
 def configs(*names, **changes):
@@ -57,6 +70,14 @@ def test_one_pair_has_no_interval_and_nan_is_left_out():
     assert ratio_interval(np.array([np.nan]), np.array([1.0]))[3] == 0
 
 
+def test_seed_without_goodput_gives_no_ratio_to_it_and_zero_over_the_others():
+    nothing = np.array([0.0, 2.0])
+    assert ratio_interval(nothing, np.array([4.0, 1.0]))[0::3] == (0.0, 2)
+    assert np.isnan(ratio_interval(nothing, np.array([4.0, 1.0]))[1])
+    assert np.isnan(ratio_interval(np.array([4.0, 1.0]), nothing)[0])
+    assert ratio_interval(nothing, np.array([0.0, 4.0]))[0::3] == (0.5, 1)
+
+
 def test_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(2)
     hits = 0
@@ -78,6 +99,68 @@ def test_pairs_are_matched_by_seed_not_by_place():
 
 
 # Comparisons
+
+
+def decode_cells(monkeypatch):
+    """Let every cell be a hand-made run of the whole path, 10 % slower per scheduler."""
+    places = {"sbs": 0, "round_robin": 1, "lpt": 2}
+
+    def hand_made(config):
+        slower = 1.1 ** places[config.scheduler.name]
+        found = result_from_records(
+            run_records(), config, backlog(config.workload, 4, 0), measured=(0, 4), demand=DEMAND
+        )
+        for key in ("ttft_mean_s", "tpot_mean_s", "goodput_per_s"):
+            found.summary[key] *= slower
+        return found
+
+    monkeypatch.setattr(cells, "measured_run", hand_made)
+    monkeypatch.setattr("sbs_gym.commands.compare.measured_run", hand_made)
+
+
+def decode_configs(*names):
+    cluster = dataclasses.asdict(CLUSTER)
+    return configs(*names, cluster=cluster, slo={"ttft_s": 2.5})
+
+
+def test_decode_pairs_client_ttft_tpot_and_goodput_too(monkeypatch):
+    decode_cells(monkeypatch)
+    found = compare(decode_configs("sbs", "round_robin"), 2)
+    assert found.has_decode
+    ratios = found.paired[found.paired["scheduler"] == "round_robin"].set_index("metric")["ratio"]
+    assert list(ratios.index) == [*PAIRED_METRICS, *DECODE_METRICS]
+    for metric in ("ttft_mean_s", "tpot_mean_s", "goodput_per_s"):
+        assert ratios[metric] == pytest.approx(1.1)
+    assert ratios["e2e_mean_s"] == pytest.approx(1.0)
+
+
+def test_decode_is_shown_and_its_figures_are_written(monkeypatch, tmp_path, capsys):
+    decode_cells(monkeypatch)
+    found = compare(decode_configs("sbs", "round_robin", "lpt"), 2, output_dir=tmp_path)
+    show_comparison(found)
+    text = capsys.readouterr().out
+    for words in ("1 x 2 prefill and 1 x 4 decode ranks", "client", "KV on the decode", "+10.0"):
+        assert words in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    write(found, tmp_path)
+    for name in ("comparison.png", "comparison.svg", "parts.png", "parts.svg"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_loads_with_decode_show_three_metrics(monkeypatch, capsys):
+    decode_cells(monkeypatch)
+    found = compare_loads(decode_configs("sbs", "round_robin"), [0.4, 0.8], 2)
+    assert found.ratio(0.4, "round_robin", "sbs", "goodput_per_s")[0] == pytest.approx(1.1)
+    show_loads(found)
+    text = capsys.readouterr().out
+    for words in ("mean TTFT (ms", "mean TPOT (ms", "goodput (requests/s", "goodput against sbs"):
+        assert words in text
+    assert "capacity 1.0 (prefill 2.0, decode 1.0) requests/s" in text
+
+
+def test_prefill_alone_pairs_ttft_alone(comparison):
+    assert not comparison.has_decode
+    assert list(dict.fromkeys(comparison.paired["metric"])) == list(PAIRED_METRICS)
 
 
 def test_every_scheduler_meets_the_same_requests_at_every_seed(comparison):

@@ -1,14 +1,18 @@
 """The summary and the tables of a run with decode, small enough to add up by hand."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from sbs_gym.config.cluster import ClusterConfig
-from sbs_gym.config.run import SloConfig
-from sbs_gym.metrics.columns import SUMMARY_KEYS
+from sbs_gym.config.run import SloConfig, run_from_mapping
+from sbs_gym.metrics.columns import SUMMARY_KEYS, TABLES
 from sbs_gym.metrics.steps import kv_std_tokens, step_numbers
 from sbs_gym.metrics.summary import Demand, summarise
 from sbs_gym.metrics.utilisation import Window
+from sbs_gym.result import Result, result_from_records
 from sbs_gym.sim.records import (
     DECODE_RECORD,
     PASS_RECORD,
@@ -16,6 +20,7 @@ from sbs_gym.sim.records import (
     STEP_RECORD,
     RunRecords,
 )
+from sbs_gym.workload.generate import backlog
 
 NAN = float("nan")
 CLUSTER = ClusterConfig(
@@ -29,6 +34,13 @@ CLUSTER = ClusterConfig(
     gpus_per_node=2,
     gpu_price_per_hour=3.0,
 )
+TOY = {
+    "cluster": "toy",
+    "workload": "sbs_short",
+    "arrivals": "poisson",
+    "timing": {"kind": "linear", "fixed_s": 0.1, "per_token_s": 0.01, "max_weight": 1.0},
+    "scheduler": "sbs",
+}
 SLO = SloConfig(ttft_s=2.5, ttft_per_token_s=0.0, tpot_s=1.0)
 DEMAND = Demand(
     rate_per_s=0.5,
@@ -248,3 +260,60 @@ def test_queue_that_grows_behind_prefill_is_overload():
     assert found["ttft_growth_s_per_s"] == pytest.approx(0.0, abs=1e-12)
     assert found["ttft_client_growth_s_per_s"] == pytest.approx(0.1)
     assert found["overloaded"] is True
+
+
+# Tables
+
+
+@pytest.fixture(scope="module")
+def result():
+    config = run_from_mapping(TOY | {"cluster": dataclasses.asdict(CLUSTER), "num_requests": 4})
+    config = dataclasses.replace(config, slo=SLO)
+    table = backlog(config.workload, 4, 0)
+    return result_from_records(run_records(), config, table, measured=(0, 4), demand=DEMAND)
+
+
+def test_requests_carry_their_way_to_the_last_token(result):
+    table = result.requests
+    assert list(table.columns) == list(TABLES["requests"])
+    assert table["finished_at_s"].tolist()[:3] == [6.0, 8.0, 5.0]
+    assert table["tpot_s"].tolist()[:2] == [1.0, 3.0]
+    assert table["ttft_client_s"].tolist()[:3] == [4.0, 6.5, 2.0]
+    assert table["e2e_s"].tolist()[:3] == [6.0, 7.5, 2.0]
+    assert table["met_slo"].tolist() == [True, False, True, False]
+    assert table["decode_rank"].tolist() == [0, 3, -1, -1]
+
+
+def test_steps_are_a_table_with_lists_per_rank_where_recorded(result):
+    assert list(result.steps.columns) == list(TABLES["steps"])
+    assert result.steps["kv_std_tokens"].tolist() == pytest.approx([np.sqrt(30_000), 0.0])
+    assert result.steps["batch_per_rank"].iloc[0].tolist() == [1, 0, 0, 0]
+    assert result.steps["measured"].all()
+
+
+def test_result_with_decode_comes_back_from_disk_as_it_was(result, tmp_path):
+    loaded = Result.load(result.save(tmp_path))
+    for name in ("requests", "steps", "by_length"):
+        pd.testing.assert_frame_equal(getattr(loaded, name), getattr(result, name))
+    assert loaded.summary == pytest.approx(result.summary, nan_ok=True)
+
+
+def test_table_of_a_run_without_decode_ends_with_the_first_token():
+    values = {name: getattr(run_records(), name) for name in RunRecords.__slots__}
+    values |= {"decode": None, "steps": steps()[:0]}
+    values |= dict.fromkeys(("step_batch", "step_kv_tokens", "step_blocks"))
+    config = run_from_mapping(TOY | {"num_requests": 4})
+    found = result_from_records(
+        RunRecords(**values),
+        config,
+        backlog(config.workload, 4, 0),
+        measured=(0, 4),
+        demand=Demand(rate_per_s=0.5, capacity_requests_per_s=1.0),
+    )
+    table = found.requests
+    assert table["finished_at_s"].equals(table["first_token_at_s"].rename("finished_at_s"))
+    assert table["e2e_s"].equals(table["ttft_s"].rename("e2e_s"))
+    assert table[["bound_at_s", "tpot_s", "admitted_at_s"]].isna().all(axis=None)
+    assert (table[["decode_instance", "decode_rank"]] == -1).all(axis=None)
+    assert len(found.steps) == 0
+    assert "batch_per_rank" not in found.steps

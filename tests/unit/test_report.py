@@ -36,6 +36,8 @@ def summary(**changes):
         "rate_per_s": 151.2,
         "capacity_requests_per_s": 216.0,
         "load_prefill_frac": 0.7,
+        "load_decode_frac": NAN,
+        "num_decode_gpus": 0,
         "overloaded": False,
     }
     return values | changes
