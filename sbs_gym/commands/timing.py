@@ -1,4 +1,4 @@
-"""`sbs-gym timing`: fit pass times to published measurements, compare them with such, show them."""
+"""`sbs-gym timing`: fit passes and steps to published figures, compare with such, show them."""
 
 from __future__ import annotations
 
@@ -8,32 +8,40 @@ from pathlib import Path
 import numpy as np
 
 from sbs_gym.artifacts import write_all
-from sbs_gym.capacity import timing_for
+from sbs_gym.capacity import decode_timing_for, timing_for
+from sbs_gym.commands.timing_figure import write_validation_figure
 from sbs_gym.commands.words import existing_file, refuse_other, split_words
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.report import tables
 from sbs_gym.report.style import ABSENT, milliseconds, number, percent
 from sbs_gym.schema import load_settings
 from sbs_gym.timing.fit import fit_timing
+from sbs_gym.timing.memory import kv_room
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.timing.provenance import fit_to_yaml
 from sbs_gym.timing.validate import validate
 from sbs_gym.types import IntArray
 
 _SHARES_OF_CHUNK = (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 1.0)
+_BATCHES = (1, 8, 16, 32, 64, 128, 256)
+_CONTEXTS = (1024, 4096, 16384, 65536)
 HELP = """
 sbs-gym timing fit kernels=CSV systems=CSV [output=YAML]
-sbs-gym timing validate [path=CSV] [output=JSON] [timing=roofline] [timing.key=value ...]
+sbs-gym timing validate [path=CSV] [output=JSON] [figure=PNG] [timing.key=value ...]
 sbs-gym timing passes [timing=roofline] [cluster=h800_3p1d] [timing.key=value ...]
+sbs-gym timing steps [timing=roofline] [cluster=h800_3p1d] [timing.key=value ...]
 
 fit       Fit the roofline to measured kernels and deployments (columns: source, url, gpu, phase,
           ep, dp, tokens_per_rank, batch_per_rank, context_len, metric, value, unit, status, note).
           Prints errors in and out of sample; `output` takes the parameters as a YAML for conf/.
 validate  Compare a timing with published figures, or with those of `path` (same columns); rows
-          that the model was fitted to are told apart. `output` takes all rows as JSON.
+          that the model was fitted to are told apart. `output` takes all rows as JSON, `figure`
+          a plot of predicted against measured.
 passes    Print how long passes of fresh prompts take: the same tokens on every rank, and the same
           mean with a full chunk on one rank. "to full": how far that one rank takes the pass
           towards one with a full chunk everywhere; where it is small, a barrier costs little.
+steps     Print how long decode steps take: the same requests on every rank, each with the same
+          context; - where the context does not fit into the KV room of a rank.
 
   sbs-gym timing validate
   sbs-gym timing validate timing=linear timing.fixed_s=0.05 output=points.json
@@ -42,12 +50,12 @@ passes    Print how long passes of fresh prompts take: the same tokens on every 
 
 
 def run(words: Sequence[str]) -> None:
-    """Fit, validate or show passes, as the first word says."""
+    """Fit, validate or show passes or steps, as the first word says."""
     if not words:
         raise ConfigError(
-            "timing: expected `fit`, `validate` or `passes`; see sbs-gym timing --help"
+            "timing: expected `fit`, `validate`, `passes` or `steps`; see sbs-gym timing --help"
         )
-    commands = {"fit": _fit, "validate": _validate, "passes": _passes}
+    commands = {"fit": _fit, "validate": _validate, "passes": _passes, "steps": _steps}
     require_choice("timing: command", words[0], commands)
     commands[words[0]](words[1:])
 
@@ -66,18 +74,22 @@ def _fit(words: Sequence[str]) -> None:
 
 
 def _validate(words: Sequence[str]) -> None:
-    known = ("path", "output")
+    known = ("path", "output", "figure")
     own, rest = split_words(words, known)
     for word in rest:
         if word.lstrip("+").partition("=")[0].partition(".")[0] != "timing":
             raise ConfigError(
-                f"{word!r}: expected path=CSV, output=JSON, or words timing.key=value"
+                f"{word!r}: expected path=CSV, output=JSON, figure=PNG, or words timing.key=value"
             )
     timing = load_settings(rest, also=known).run.timing
     report = validate(timing, existing_file(own["path"]) if "path" in own else None)
     print(report.summary())
     if "output" in own:
         print(f"written to {_write(own['output'], report.to_json())}")
+    if "figure" in own:
+        path = _file(own["figure"])
+        write_all(path.parent, {path.name: lambda part: write_validation_figure(report, part)})
+        print(f"written to {path}")
 
 
 def _passes(words: Sequence[str]) -> None:
@@ -105,15 +117,43 @@ def _passes(words: Sequence[str]) -> None:
     tables.show(tables.number_table(title, columns, rows))
 
 
+def _steps(words: Sequence[str]) -> None:
+    config = load_settings(words).run
+    cluster = config.cluster
+    model = decode_timing_for(cluster, config.timing)
+    room = kv_room(cluster, "decode").kv_tokens
+    rows = []
+    for batch in (b for b in _BATCHES if b <= model.max_requests):
+        requests = np.full(model.dp, batch)
+        cells = [
+            milliseconds(model.step_s(requests, requests * float(context)))
+            if batch * context <= room
+            else ABSENT
+            for context in _CONTEXTS
+        ]
+        rows.append((f"{batch:,}", *cells))
+    columns = ("requests per rank", *(f"{c // 1024}K, ms" for c in _CONTEXTS))
+    title = (
+        f"steps of {model.dp} ranks, {model.q_tokens} tokens per request, "
+        f"timing {config.timing.kind}, mean luck"
+    )
+    tables.show(tables.number_table(title, columns, rows))
+
+
 def _pass_s(model: TimingModel, tokens: IntArray) -> float:
     return model.prefill_pass_s(tokens, np.zeros_like(tokens))
 
 
 def _write(output: str, text: str) -> Path:
+    path = _file(output)
+    write_all(path.parent, {path.name: lambda part: _write_text(part, text)})
+    return path
+
+
+def _file(output: str) -> Path:
     path = Path(output.strip("'\"")).expanduser()
     if path.is_dir():
-        raise ConfigError(f"output={output!r} is a directory; expected a file")
-    write_all(path.parent, {path.name: lambda part: _write_text(part, text)})
+        raise ConfigError(f"{output!r} is a directory; expected a file")
     return path
 
 

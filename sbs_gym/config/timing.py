@@ -195,19 +195,23 @@ class RooflineTiming(TimingConfig):
         decode_core_launch_s: Fixed seconds of the attention core of a step, in [0, 1e-2]. Fit.
         decode_core_flop_per_s, decode_core_bytes_per_s: Its rates, in [1e12, 1e17], [1e10, 1e14].
             Fit.
-        absorb_launch_s: Fixed seconds of one absorb product, in [0, 1e-2]. Fit.
-        decode_before_core_s, decode_after_core_s, decode_expert_s: Element-wise seconds of a layer
-            before the core, after it, and of the routed experts, each in [0, 1e-2]. Fit.
+        decode_attention_launch_s, decode_attention_token_s: The rest of the attention block, absorb
+            products and element-wise: seconds in [0, 1e-2], seconds per token in [0, 1e-3]. Fit.
+        decode_gate_s, decode_expert_s: Norms, gate and top-k of a layer; activation of the routed
+            experts; seconds in [0, 1e-2]. Fit.
         ll_dispatch_launch_s, ll_combine_launch_s: Fixed seconds of a low-latency dispatch or
             combine in one node, and beyond, in [0, 1e-2]. Fit.
         ll_dispatch_hop_s, ll_combine_hop_s: More of it per log2 of the nodes, in [0, 1e-2]. Fit.
         ll_dispatch_bytes_per_s, ll_combine_bytes_per_s: Rates in one node, and beyond, in
             [1e9, 1e13]. Fit.
-        decode_link_slowdown: Factor on low-latency links inside a step, in [0.5, 4]. Fit on
-            systems.
+        decode_link_slowdown: Factor kappa on low-latency links inside a step, in [0.5, 4].
+            Source: assumed: no slowdown.
         decode_overhead_s: Seconds of a step outside the layers, in [0, 10]. Fit on systems.
         decode_overlap_min_tokens: Two-batch overlap of a step from here on every busy rank, in
-            [1, 1 << 30]. Source: assumed; docs/timing.md, "Numbers that are not fitted".
+            [1, 1 << 30]. Source: between 64 and 128 tokens SGLang's breaks even,
+            lmsys.org/blog/2025-05-05-large-scale-ep.
+        decode_default_skew: As `default_skew`, for decode. Source: derived; the middle of what a
+            rebalancer kept on another GPU, docs/timing.md, "Numbers that are not fitted".
     """
 
     KIND: ClassVar[str] = "roofline"
@@ -248,9 +252,9 @@ class RooflineTiming(TimingConfig):
     decode_core_launch_s: float
     decode_core_flop_per_s: float
     decode_core_bytes_per_s: float
-    absorb_launch_s: float
-    decode_before_core_s: float
-    decode_after_core_s: float
+    decode_attention_launch_s: float
+    decode_attention_token_s: float
+    decode_gate_s: float
     decode_expert_s: float
     ll_dispatch_launch_s: tuple[float, float]
     ll_dispatch_hop_s: float
@@ -261,6 +265,7 @@ class RooflineTiming(TimingConfig):
     decode_link_slowdown: float
     decode_overhead_s: float
     decode_overlap_min_tokens: int = 64
+    decode_default_skew: float = 1.18
     expert_load: str = "mean"
 
     def __post_init__(self) -> None:
@@ -293,8 +298,9 @@ _ROOFLINE_RANGES = (
     ("expert_token_gpu_s", 0.0, 1e-4, "s"),
     ("link_slowdown", 0.5, 4.0, ""),
     ("overhead_s", 0.0, 10.0, "s"),
-    ("default_skew", 1.0, 10.0, ""),
-    ("absorb_launch_s decode_before_core_s decode_after_core_s decode_expert_s", 0.0, 1e-2, "s"),
+    ("default_skew decode_default_skew", 1.0, 10.0, ""),
+    ("decode_attention_launch_s decode_gate_s decode_expert_s", 0.0, 1e-2, "s"),
+    ("decode_attention_token_s", 0.0, 1e-3, "s"),
     ("masked_launch_s decode_core_launch_s", 0.0, 1e-2, "s"),
     ("ll_dispatch_launch_s ll_dispatch_hop_s", 0.0, 1e-2, "s"),
     ("ll_combine_launch_s ll_combine_hop_s", 0.0, 1e-2, "s"),

@@ -23,9 +23,12 @@ from sbs_gym.timing.decode_roofline import (
     decode_coefficients,
     decode_costs,
     decode_table,
+    moe_layers,
     roofline_step_s,
 )
 from sbs_gym.timing.model import fill, fill_luck
+from sbs_gym.timing.steps import fit_steps, read_steps
+from sbs_gym.timing.table import piecewise_s
 from sbs_gym.types import FloatArray, IntArray
 
 __all__ = [
@@ -36,7 +39,7 @@ __all__ = [
     "decode_step_s",
 ]
 
-_CONSTANT, _LINEAR, _ROOFLINE = int(Kind.CONSTANT), int(Kind.LINEAR), int(Kind.ROOFLINE)
+_CONSTANT, _TABLE, _ROOFLINE = int(Kind.CONSTANT), int(Kind.TABLE), int(Kind.ROOFLINE)
 MAX_EP = 512  # GPUs the experts may span; copies of experts beyond 256
 
 
@@ -72,6 +75,8 @@ def decode_step_s(timing, table, batch, kv_tokens, skew):  # type: ignore[no-unt
         return roofline_step_s(timing, table, most, least, most_kv, skew)
     if timing.kind == _CONSTANT:
         return timing.step_s
+    if timing.kind == _TABLE:
+        return piecewise_s(table, most) + timing.per_kv_token_s * most_kv
     return timing.fixed_s + heaviest
 
 
@@ -173,7 +178,7 @@ def build_decode_timing(
     elif isinstance(config, RooflineTiming):
         table = _fill_roofline(coefficients, config, dp, ep, q_tokens, max_requests)
     elif isinstance(config, TableTiming):
-        raise ConfigError("timing.kind='table' cannot time a decode step yet")
+        table = _fill_table(coefficients, config)
     else:
         raise ConfigError(f"timing.kind={config.kind!r} cannot be built")
     return DecodeTiming(
@@ -198,6 +203,24 @@ def _fill_linear(coefficients: NDArray[Any], config: LinearTiming) -> None:
     )
 
 
+def _fill_table(coefficients: NDArray[Any], config: TableTiming) -> FloatArray:
+    if config.steps_path is None:
+        raise ConfigError(
+            "timing.steps_path=None is not allowed with decode instances; expected the file of "
+            "your measured decode steps (timing=table timing.path=FILE timing.steps_path=FILE)"
+        )
+    fit = fit_steps(read_steps(config.steps_path), config.steps_num_knots, config.steps_path)
+    rise = fit.knots[-1] - fit.knots[0]
+    fill(
+        coefficients,
+        kind=Kind.TABLE,
+        per_kv_token_s=fit.kv_token_s,
+        request_cost_s=rise[1] / rise[0],
+        kv_token_cost_s=fit.kv_token_s,
+    )
+    return fit.knots
+
+
 def _fill_roofline(
     coefficients: NDArray[Any],
     config: RooflineTiming,
@@ -213,7 +236,7 @@ def _fill_roofline(
         )
     require_number("cluster.decode_ep (timing.kind=roofline)", ep, 1, MAX_EP, integer=True)
     fill(coefficients, kind=Kind.ROOFLINE, **decode_coefficients(config, ep, q_tokens))
-    table = decode_table(config, q_tokens, max_requests)
+    table = decode_table(config, q_tokens, max_requests, moe_layers(q_tokens))
     request_cost_s, kv_token_cost_s = decode_costs(coefficients[0], table)
     fill(coefficients, request_cost_s=request_cost_s, kv_token_cost_s=kv_token_cost_s)
     return table

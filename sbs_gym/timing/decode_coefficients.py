@@ -30,6 +30,7 @@ DECODE_COEFFICIENTS = np.dtype(
             ("max_requests", np.int64),  # most requests of one rank: the last bucket holds them
             ("q_tokens", np.int64),  # tokens that a request brings into a step
             ("overlap_min_tokens", np.int64),  # two-batch overlap from here on every busy rank
+            ("moe_layers", np.float64),  # layers with experts, those of multi-token prediction too
             ("core_kv_token_s", np.float64),  # attention core: seconds per context token and layer
             ("experts_per_gpu", np.float64),  # routed experts on one GPU
             ("masked_launch_s", np.float64),  # fixed seconds of a masked grouped GEMM
@@ -37,10 +38,10 @@ DECODE_COEFFICIENTS = np.dtype(
             ("masked_bytes_per_s", np.float64),  # reached memory rate
             ("masked_softness", np.float64),  # exponent p between compute and memory
             ("expert_fixed_s", np.float64),  # element-wise seconds of the routed experts
-            ("dispatch_launch_s", np.float64),  # fixed seconds of a low-latency dispatch
-            ("dispatch_token_s", np.float64),  # seconds per token and GPU of a dispatch
-            ("combine_launch_s", np.float64),  # fixed seconds of a low-latency combine
-            ("combine_token_s", np.float64),  # seconds per token and GPU of a combine
+            ("dispatch_launch_s", np.float64),  # seconds on the SMs: low-latency dispatch
+            ("dispatch_token_s", np.float64),  # seconds per token and GPU in flight
+            ("combine_launch_s", np.float64),  # seconds on the SMs: low-latency combine
+            ("combine_token_s", np.float64),  # seconds per token and GPU in flight
         ],
     ),
     align=True,

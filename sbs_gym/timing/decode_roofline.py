@@ -4,6 +4,9 @@ The graph bucket of the largest batch sets the tokens of projections, experts an
 rank, since smaller batches are padded to it; the attention core follows the tokens of context in
 a rank's KV cache, and the slowest rank sets it. Two microbatches overlap compute with communication
 where every busy rank has enough tokens; docs/timing.md, "What a decode step is made of".
+
+A low-latency dispatch or combine first issues its messages, or collects them, on the SMs: that
+fixed part computes nothing else. The bytes then fly while the other microbatch computes.
 """
 
 from __future__ import annotations
@@ -16,8 +19,6 @@ from sbs_gym.config.timing import RooflineTiming
 from sbs_gym.jit import compiled
 from sbs_gym.timing.kernels import gemm_chain_s, linear_s
 from sbs_gym.timing.shape import (
-    ABSORB_BYTES,
-    ABSORB_FLOP,
     COMBINE_BYTES,
     CONTEXT_BYTES,
     DECODE_AFTER_GEMMS,
@@ -42,6 +43,10 @@ AFTER_S = 3  # likewise: the core's launch and what follows it
 HALVES_S = 4  # dense layers of both microbatches without core, and the overhead
 NUM_COLUMNS = 5
 _EXACT_BUCKETS = 4  # 1, 2, 4, 8; then multiples of 8
+# Share of the attention block's small kernels that run before the core: 27 of 47 us in the decode
+# trace (norm, quantisation, absorb product of the queries and rope; absorb product of the values
+# and quantisation come after it). Source: zdszero.github.io, notes on DeepSeek's decode profile.
+BEFORE_SHARE = 27.0 / 47.0
 
 
 @compiled
@@ -87,7 +92,7 @@ def sequential_step_s(timing, table, row, kv_tokens, skew):  # type: ignore[no-u
         + (timing.dispatch_token_s + timing.combine_token_s) * load
     )
     layer = core + links + masked_experts_s(timing, load)
-    return table[row, WHOLE_S] + NUM_MOE_LAYERS * layer + NUM_DENSE_LAYERS * core
+    return table[row, WHOLE_S] + timing.moe_layers * layer + NUM_DENSE_LAYERS * core
 
 
 @compiled
@@ -95,14 +100,14 @@ def overlapped_step_s(timing, table, row, kv_tokens, skew):  # type: ignore[no-u
     """Return the seconds of a step in two microbatches, each computing while the other sends."""
     load = table[row, TOKENS] * skew / 2.0
     core = timing.core_kv_token_s * kv_tokens / 2.0
-    dispatch = timing.dispatch_launch_s + timing.dispatch_token_s * load
-    combine = timing.combine_launch_s + timing.combine_token_s * load
     half_layer = (
-        max(table[row, BEFORE_S], dispatch)
+        max(table[row, BEFORE_S], timing.dispatch_token_s * load)
+        + timing.dispatch_launch_s
         + masked_experts_s(timing, load)
-        + max(table[row, AFTER_S] + core, combine)
+        + max(table[row, AFTER_S] + core, timing.combine_token_s * load)
+        + timing.combine_launch_s
     )
-    layers = NUM_MOE_LAYERS * half_layer + NUM_DENSE_LAYERS * core
+    layers = timing.moe_layers * half_layer + NUM_DENSE_LAYERS * core
     return table[row, HALVES_S] + 2.0 * layers
 
 
@@ -130,6 +135,7 @@ def decode_coefficients(config: RooflineTiming, ep: int, q_tokens: int) -> dict[
     values = {
         "q_tokens": q_tokens,
         "overlap_min_tokens": config.decode_overlap_min_tokens,
+        "moe_layers": moe_layers(q_tokens),
         "core_kv_token_s": max(
             FLOP_PER_CONTEXT_TOKEN * q_tokens / config.decode_core_flop_per_s,
             CONTEXT_BYTES / config.decode_core_bytes_per_s,
@@ -148,6 +154,14 @@ def decode_coefficients(config: RooflineTiming, ep: int, q_tokens: int) -> dict[
         values[f"{kind}_launch_s"] = slowdown * launch
         values[f"{kind}_token_s"] = slowdown * token
     return values
+
+
+def moe_layers(q_tokens: int) -> int:
+    """Return how many layers with experts a step runs.
+
+    Each token that multi-token prediction proposes takes one layer of its own.
+    """
+    return NUM_MOE_LAYERS + q_tokens - 1
 
 
 def low_latency_dispatch_s(config: RooflineTiming, ep: int) -> tuple[float, float]:
@@ -196,7 +210,9 @@ def low_latency_s(
     )
 
 
-def decode_table(config: RooflineTiming, q_tokens: int, max_requests: int) -> FloatArray:
+def decode_table(
+    config: RooflineTiming, q_tokens: int, max_requests: int, num_moe_layers: int
+) -> FloatArray:
     """Return one row per graph bucket up to the one that holds `max_requests`, see the columns."""
     rows = int(bucket_index(max_requests)) + 1
     table = np.zeros((rows, NUM_COLUMNS), dtype=np.float64)
@@ -207,7 +223,7 @@ def decode_table(config: RooflineTiming, q_tokens: int, max_requests: int) -> Fl
         attention = before + after
         table[index, TOKENS] = tokens
         table[index, WHOLE_S] = (
-            NUM_MOE_LAYERS * (attention + shared)
+            num_moe_layers * (attention + shared)
             + NUM_DENSE_LAYERS * (attention + dense)
             + config.decode_overhead_s
         )
@@ -228,22 +244,20 @@ def _blocks_s(config: RooflineTiming, tokens: float) -> tuple[float, float, floa
         config.dense_bytes_per_s,
         config.dense_softness,
     )
-    absorb = absorb_s(
-        tokens, config.absorb_launch_s, config.decode_core_flop_per_s, config.dense_bytes_per_s
-    )
     before = gemm_chain_s(DECODE_BEFORE_GEMMS, 1.0, tokens, *rates)
     after = gemm_chain_s(DECODE_AFTER_GEMMS, 1.0, tokens, *rates)
+    small = linear_s(tokens, config.decode_attention_launch_s, config.decode_attention_token_s)
     return (
-        float(before) + absorb + config.decode_before_core_s,
-        float(after) + absorb + config.decode_core_launch_s + config.decode_after_core_s,
+        float(before + BEFORE_SHARE * small),
+        float(
+            after
+            + (1.0 - BEFORE_SHARE) * small
+            + config.decode_core_launch_s
+            + config.decode_gate_s
+        ),
         float(linear_s(tokens, config.shared_expert_launch_s, config.shared_expert_token_s)),
         float(gemm_chain_s(DENSE_GEMMS, 1.0, tokens, *rates)),
     )
-
-
-def absorb_s(tokens: float, launch_s: float, flop_per_s: float, bytes_per_s: float) -> float:
-    """Return the seconds of one absorb product: 128 heads, each 128 by 512 in BF16."""
-    return launch_s + max(tokens * ABSORB_FLOP / flop_per_s, ABSORB_BYTES / bytes_per_s)
 
 
 def decode_costs(timing: Any, table: FloatArray) -> tuple[float, float]:
@@ -251,6 +265,7 @@ def decode_costs(timing: Any, table: FloatArray) -> tuple[float, float]:
 
     The request: slope of the step over its last quarter of the batch, equal on all ranks, without
     context, at mean skew, in the regime of a full batch. The token: the core over all layers.
+    A step without room for a second bucket has no slope; there the request costs the whole step.
     """
     last = table.shape[0] - 1
     full = int(table[last, TOKENS]) // int(timing.q_tokens)
@@ -258,7 +273,7 @@ def decode_costs(timing: Any, table: FloatArray) -> tuple[float, float]:
     overlap = full * timing.q_tokens >= timing.overlap_min_tokens
     step_s = overlapped_step_s if overlap else sequential_step_s
     most_s = step_s(timing, table, last, 0.0, timing.skew_mean)
-    kv_s = (NUM_MOE_LAYERS + NUM_DENSE_LAYERS) * timing.core_kv_token_s
+    kv_s = (timing.moe_layers + NUM_DENSE_LAYERS) * timing.core_kv_token_s
     if fewer == last:
         return float(most_s), float(kv_s)
     fewer_s = step_s(timing, table, fewer, 0.0, timing.skew_mean)

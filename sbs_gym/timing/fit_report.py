@@ -18,8 +18,10 @@ _LEGEND = (
     "rows is met exactly, which is no evidence."
 )
 _SYSTEM_LEGEND = (
-    "Seconds per pass, every rank with the tokens named. Left out: predicted by a fit without this "
-    "pass. Passes of one source share cluster and code."
+    "Every figure of H800 and H100 that a model can be held to, one per run. Fitted: a number "
+    "meets this figure exactly, which is no evidence. Left out: the error if the phase's "
+    "numbers are fitted to all its other figures instead; alone is without overlap. Rows of one "
+    "source share cluster and code."
 )
 
 
@@ -29,11 +31,13 @@ class SystemFit:
 
     Attributes:
         point: What was measured.
-        error: predicted / measured - 1, in-sample.
-        left_out_error: The same by a fit without this point.
+        number: The number that is fitted to this point; None if none is.
+        error: predicted / measured - 1.
+        left_out_error: The same with the numbers of its phase fitted to all other points.
     """
 
     point: SystemPoint
+    number: str | None
     error: float
     left_out_error: float
 
@@ -111,16 +115,16 @@ def _kept_out(report: FitReport) -> str:
 
 
 def _system_table(report: FitReport) -> str:
-    title = f"whole passes ({len(report.systems)} of {report.systems_rows} rows)"
-    lines = [f"{title:<40}{'tokens':>8}{'measured':>10}{'error':>9}{'left out':>10}"]
-    for source in dict.fromkeys(s.point.source for s in report.systems):
-        lines.append(source)
-        for s in (s for s in report.systems if s.point.source == source):
-            p = s.point
-            lines.append(
-                f"  {p.label:<38}{p.tokens_per_rank:>8}{p.measured:>8.3f} s"
-                f"{s.error:>+9.1%}{s.left_out_error:>+10.1%}"
-            )
+    title = f"whole passes and steps ({len(report.systems)} runs)"
+    lines = [f"{title:<48}{'error':>8}{'left out':>10}  fitted"]
+    places = dict.fromkeys((s.point.phase, s.point.source) for s in report.systems)
+    for phase, source in places:
+        lines.append(f"{phase}: {source}")
+        for s in report.systems:
+            if (s.point.phase, s.point.source) == (phase, source):
+                left_out = "-" if math.isnan(s.left_out_error) else f"{s.left_out_error:+.1%}"
+                number = "  yes" if s.number else ""
+                lines.append(f"  {s.point.label:<46}{s.error:>+8.1%}{left_out:>10}{number}")
     return "\n".join([*lines, *_wrapped(_SYSTEM_LEGEND)])
 
 

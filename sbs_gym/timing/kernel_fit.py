@@ -91,10 +91,18 @@ def rows_kept_out(rows: Sequence[Measurement]) -> dict[str, int]:
     for row in rows:
         asked = [group.keep(row) for group in GROUPS if row.metric in group.metrics]
         if not asked:
-            counts["other kernels: decode, low latency, EPv2, peak rates"] += 1
+            counts[_no_group(row)] += 1
         elif None not in asked:
             counts[next(reason for reason in asked if reason and "see group" not in reason)] += 1
     return dict(counts.most_common())
+
+
+def _no_group(row: Measurement) -> str:
+    if row.metric.startswith("trace_"):
+        return "kernels of a block that is fitted as a whole"
+    if "epv2" in row.metric:
+        return "another generation of kernels, GPU not named"
+    return "peak rates and kernels without a formula"
 
 
 def _fit_group(group: KernelGroup, rows: Sequence[Measurement], known: Parameters) -> GroupFit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sbs_gym.timing.kernels import copies_per_token, gemm_chain_s, gemm_s, linear_s
-from sbs_gym.timing.measurements import Measurement
+from sbs_gym.timing.measurements import UNITS, Measurement
 from sbs_gym.timing.roofline import MAX_ELEMENTWISE_GPUS
 from sbs_gym.timing.shape import (
     ATTENTION_GEMMS,
@@ -25,9 +25,14 @@ DENSE_LAUNCH_S = 3.5e-6  # inside a pass; assumed, docs/timing.md, "Numbers that
 
 
 def measured_s(row: Measurement) -> float:
-    """Return the seconds a row reports: its time, or its bytes over its rate."""
+    """Return the seconds a row reports: its time, or its work over its rate.
+
+    A peak rate reports the seconds of one tera-operation or one gigabyte.
+    """
     if row.unit == "us":
         return row.value
+    if row.metric.endswith("_peak"):
+        return UNITS[row.unit] / row.value
     if row.unit == "TFLOPS":
         groups = row.number("groups") if "groups" in row.note else 1.0
         flop = 2.0 * groups * _rows(row) * row.number("K") * row.number("N")
@@ -73,6 +78,11 @@ def dense_in_pass(p: Parameters, row: Measurement) -> float:
 def grouped(p: Parameters, row: Measurement) -> float:
     """Return a grouped contiguous GEMM."""
     return _gemm(p, row, "grouped", p["grouped_launch_s"])
+
+
+def grouped_masked(p: Parameters, row: Measurement) -> float:
+    """Return a grouped masked GEMM, as decode runs it."""
+    return _gemm(p, row, "masked", p["masked_launch_s"])
 
 
 def _pairs(row: Measurement) -> float:

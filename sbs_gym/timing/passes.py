@@ -54,18 +54,18 @@ def read_passes(path: str | Path) -> MeasuredPasses:
         TraceError: If the file cannot be read or a field is missing or not usable; names it.
     """
     file = locate(str(path))
-    frame = _read_frame(file)
+    frame = read_frame(file)
     for name in ("start_s", "duration_s"):
         if name not in frame:
             raise TraceError(file, "column is missing", field=name, expected="seconds per pass")
     if len(frame) == 0:
         raise TraceError(file, "no passes", expected="at least one row")
-    _numbers(file, frame, "start_s", low=None)
-    duration = _numbers(file, frame, "duration_s", low=0.0)
-    tokens = _per_rank(file, frame, "tokens")
+    numbers(file, frame, "start_s", low=None)
+    duration = numbers(file, frame, "duration_s", low=0.0)
+    tokens = per_rank(file, frame, "tokens")
     if tokens is None:
         raise TraceError(file, "column is missing", field="tokens", expected=_LIST)
-    context = _per_rank(file, frame, "context")
+    context = per_rank(file, frame, "context")
     if context is not None and context.shape != tokens.shape:
         raise TraceError(file, "as many ranks as tokens are needed", field="context")
     empty = np.flatnonzero(tokens.sum(axis=1) == 0)
@@ -74,7 +74,8 @@ def read_passes(path: str | Path) -> MeasuredPasses:
     return MeasuredPasses(duration_s=duration, tokens=tokens, context=context)
 
 
-def _read_frame(file: Path) -> pd.DataFrame:
+def read_frame(file: Path) -> pd.DataFrame:
+    """Return the rows of a CSV file as text, or of a Parquet file."""
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
@@ -85,7 +86,8 @@ def _read_frame(file: Path) -> pd.DataFrame:
         raise TraceError(file, f"cannot be read ({problem})") from problem
 
 
-def _numbers(file: Path, frame: pd.DataFrame, name: str, low: float | None) -> FloatArray:
+def numbers(file: Path, frame: pd.DataFrame, name: str, low: float | None) -> FloatArray:
+    """Return a column of finite numbers, above `low` if given."""
     values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values) | (False if low is None else values <= low)
     if bad.any():
@@ -96,7 +98,8 @@ def _numbers(file: Path, frame: pd.DataFrame, name: str, low: float | None) -> F
     return values
 
 
-def _per_rank(file: Path, frame: pd.DataFrame, name: str) -> IntArray | None:
+def per_rank(file: Path, frame: pd.DataFrame, name: str) -> IntArray | None:
+    """Return counts per row and rank, from lists or columns `name_0 ...`, or None."""
     if name in frame:
         rows = [_parse(file, i + 2, name, cell) for i, cell in enumerate(frame[name])]
         for i, row in enumerate(rows):

@@ -10,8 +10,24 @@ import yaml
 from sbs_gym.timing.fit_report import FitReport, SystemFit
 
 _ABOUT = (
-    "Passes of DeepSeek-V3/R1 on H800 GPUs with data-parallel attention and expert parallelism, as "
-    "the sum of their kernels over 61 layers."
+    "Passes and decode steps of DeepSeek-V3/R1 on H800 GPUs with data-parallel attention and "
+    "expert parallelism, as the sum of their kernels over 61 layers."
+)
+_ASSUMED = (
+    "jitter",
+    "skew_mean",
+    "skew_rho",
+    "skew_sigma",
+    "dense_launch_s",
+    "link_launch_s",
+    "link_slowdown",
+    "overlap_min_tokens",
+    "compute_sms",
+    "overhead_s",
+    "decode_link_slowdown",
+    "decode_overlap_min_tokens",
+    "decode_default_skew",
+    "expert_load",
 )
 
 
@@ -28,19 +44,18 @@ def fit_to_yaml(report: FitReport) -> str:
 
 
 def _source(report: FitReport) -> str:
-    tokens = " and ".join(str(n) for n in sorted({s.point.tokens_per_rank for s in report.systems}))
+    fitted = [s for s in report.systems if s.number]
     lines = (
         f"Fitted on {report.fitted_on} by `sbs-gym timing fit` to {report.num_fitted_rows} of "
         f"{report.kernels_rows} kernel rows (not in this repository; SHA-256 "
-        f"{report.kernels_sha256}) and {len(report.systems)} of {report.systems_rows} rows of "
+        f"{report.kernels_sha256}) and {len(fitted)} of {report.systems_rows} rows of "
         f"whole deployments (sbs_gym/timing/published.csv; SHA-256 {report.systems_sha256}).",
         "docs/timing.md names their sources, the formulas, and the errors kernel by kernel.",
-        "Error on the measured passes, in brackets when fitted without the pass:",
-        *(f"  {_passes(s)}" for s in report.systems),
-        "Assumed, not fitted: jitter, skew_mean, skew_rho, skew_sigma, dense_launch_s, "
-        "link_launch_s, link_slowdown, overlap_min_tokens, compute_sms, overhead_s, expert_load.",
-        f"Whole passes were measured at {tokens} tokens per rank only: for shorter ones the sum "
-        "of kernels has never been compared with a measured pass.",
+        "Numbers that meet one whole pass or step each, in brackets the error there if they are "
+        "fitted to all others instead:",
+        *(f"  {_number(s)}" for s in fitted),
+        f"Assumed, not fitted: {', '.join(_ASSUMED)}.",
+        "`sbs-gym timing validate` compares with everything else that was published.",
     )
     wrapped = (
         textwrap.fill(line, 98, break_on_hyphens=False, subsequent_indent=line[: _indent(line)])
@@ -49,9 +64,8 @@ def _source(report: FitReport) -> str:
     return textwrap.indent("\n".join(wrapped), "  ")
 
 
-def _passes(fit: SystemFit) -> str:
-    errors = f"{fit.error:+.1%} ({fit.left_out_error:+.1%})"
-    return f"{fit.point.source}, {fit.point.label}: {errors}"
+def _number(fit: SystemFit) -> str:
+    return f"{fit.number}: {fit.point.source}, {fit.point.label} ({fit.left_out_error:+.1%})"
 
 
 def _indent(line: str) -> int:

@@ -19,15 +19,13 @@ GPUS_PER_NODE = 8
 ATTENTION_GEMMS = ((7168, 2112), (1536, 24576), (512, 32768), (16384, 7168))
 DENSE_GEMMS = ((7168, 36864), (18432, 7168))
 EXPERT_GEMMS = ((7168, 4096), (2048, 7168))
-# Decode absorbs the 512 x 32768 product into queries and outputs, head by head.
+# A decode step absorbs the product 512 x 32768 into queries and outputs, head by head.
 DECODE_BEFORE_GEMMS = ((7168, 2112), (1536, 24576))
 DECODE_AFTER_GEMMS = ((16384, 7168),)
 
 FLOP_PER_PAIR = 81_920.0  # 2 * 128 heads * (192 + 128): one query-key pair, keys expanded
 FLOP_PER_CONTEXT_TOKEN = 278_528.0  # 2 * 128 heads * (576 + 512): the same, keys compressed
 CONTEXT_BYTES = 1152.0  # 576 elements of a token and layer, BF16
-ABSORB_FLOP = 2.0 * 128 * 128 * 512  # one token through one absorb product of 128 heads
-ABSORB_BYTES = 2.0 * 128 * 128 * 512  # its weights in BF16
 DISPATCH_BYTES = 7392.0  # one token and copy: FP8 and its scales
 COMBINE_BYTES = 14336.0  # one token and copy: BF16
 

@@ -1,5 +1,6 @@
 """Laws of every timing: more never takes less, and one pass never more than its two halves."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbs_gym.config.timing import LinearTiming, timing_from_mapping
+from sbs_gym.timing.decode import build_decode_timing, decode_step_s
 from sbs_gym.timing.model import build_timing, prefill_pass_s
 
 CONF = Path(__file__).parents[2] / "conf" / "timing"
@@ -24,6 +26,27 @@ def _model(name):
 
 MODELS = {name: _model(name) for name in ("roofline", "table", "linear", "constant")}
 ROOFLINE = MODELS["roofline"]
+_ALONE, _OVERLAPPED = 1 << 30, 1
+
+
+def _decode_model(config, q_tokens=1):
+    return build_decode_timing(config, dp=8, ep=8, q_tokens=q_tokens, max_requests=256)
+
+
+DECODE_MODELS = {
+    "linear": _decode_model(MODELS["linear"].config),
+    "constant": _decode_model(MODELS["constant"].config),
+    **{
+        f"{regime} {q}": _decode_model(
+            dataclasses.replace(ROOFLINE.config, decode_overlap_min_tokens=least), q
+        )
+        for regime, least in (("alone", _ALONE), ("overlapped", _OVERLAPPED))
+        for q in (1, 2)
+    },
+}
+decode_names = st.sampled_from(sorted(DECODE_MODELS))
+batches = st.lists(st.integers(0, 255), min_size=8, max_size=8)
+caches = st.lists(st.floats(0.0, 5e5), min_size=8, max_size=8)
 small_loads = st.lists(st.integers(0, THRESHOLD - 1), min_size=8, max_size=8)
 large_loads = st.lists(st.integers(THRESHOLD, CHUNK), min_size=8, max_size=8)
 contexts = st.lists(st.integers(0, 131072), min_size=8, max_size=8)
@@ -118,3 +141,59 @@ def test_doubling_the_linear_durations_doubles_the_pass_exactly(fixed_s, per_tok
     assert seconds(models[1], tokens, [0] * 8, 1.0) == 2.0 * seconds(
         models[0], tokens, [0] * 8, 1.0
     )
+
+
+def step_seconds(model, batch, kv, skew):
+    requests, context = np.array(batch, dtype=np.int64), np.array(kv, dtype=np.float64)
+    return decode_step_s(model.coefficients[0], model.table, requests, context, skew)
+
+
+@fast
+@given(decode_names, batches, caches, skews, st.integers(0, 7))
+def test_a_step_takes_no_less_with_more_requests_context_or_skew(name, batch, kv, skew, rank):
+    model = DECODE_MODELS[name]
+    before = step_seconds(model, batch, kv, skew)
+    more, longer = list(batch), list(kv)
+    more[rank] += 1
+    longer[rank] += 1000.0
+    assert step_seconds(model, more, kv, skew) >= before
+    assert step_seconds(model, batch, longer, skew) >= before
+    assert step_seconds(model, batch, kv, skew + 0.1) >= before
+
+
+@fast
+@given(batches, caches, skews, st.permutations(range(8)))
+def test_relabelling_ranks_changes_no_step(batch, kv, skew, order):
+    for model in DECODE_MODELS.values():
+        shuffled = [batch[i] for i in order], [kv[i] for i in order]
+        assert step_seconds(model, *shuffled, skew) == step_seconds(model, batch, kv, skew)
+
+
+@fast
+@given(decode_names, batches, batches, caches, caches, skews)
+def test_merging_two_steps_never_takes_longer_than_both(name, a, b, kv_a, kv_b, skew):
+    model = DECODE_MODELS[name]
+    a, b = [n // 2 for n in a], [n // 2 for n in b]
+    merged = step_seconds(
+        model, np.add(a, b), np.where(np.add(a, b) > 0, np.add(kv_a, kv_b), 0.0), skew
+    )
+    apart = step_seconds(model, a, kv_a, skew) + step_seconds(model, b, kv_b, skew)
+    if any(a) and any(b):
+        busy = all((x > 0) == (y > 0) for x, y in zip(a, b, strict=True))
+        assert not busy or merged <= apart * (1.0 + 1e-12)
+
+
+@fast
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1e-3), st.floats(0.0, 1e-6), batches, caches)
+def test_doubling_the_linear_durations_doubles_the_step_exactly(fixed, request, token, batch, kv):
+    once, twice = (
+        _decode_model(
+            LinearTiming(
+                decode_fixed_s=k * fixed,
+                decode_per_request_s=k * request,
+                decode_per_kv_token_s=k * token,
+            )
+        )
+        for k in (1.0, 2.0)
+    )
+    assert step_seconds(twice, batch, kv, 1.0) == 2.0 * step_seconds(once, batch, kv, 1.0)

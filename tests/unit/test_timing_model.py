@@ -146,7 +146,7 @@ def test_a_chunk_beyond_the_table_is_a_broken_invariant(roofline):
         prefill_pass_s(roofline.coefficients[0], roofline.table, tokens, tokens, 1.0)
 
 
-@pytest.mark.parametrize("ep, low, high", [(32, -0.07, 0.07), (16, 0.135, 0.195)])
+@pytest.mark.parametrize("ep, low, high", [(32, -0.08, 0.08), (16, 0.135, 0.205)])
 def test_the_linear_pass_is_as_near_the_roofline_as_its_page_says(ep, low, high):
     # docs/timing.md, "The linear model": 1K to 4K tokens on every rank, without rebalancing.
     line, kernels = (
