@@ -33,6 +33,7 @@ def run_cells(
     inputs: Mapping[str, str],
     jobs: int,
     progress: Progress | None,
+    pool: ProcessPoolExecutor | None = None,
 ) -> tuple[dict[Cell, Finished], int]:
     """Return all cells, in the order given, and how many of them were in the store.
 
@@ -42,6 +43,7 @@ def run_cells(
         inputs: The files that the configurations name, as `inputs_of` any of them gives.
         jobs: Processes that run cells.
         progress: Called with (cells done, cells in all), at the start too.
+        pool: Those processes, if the caller keeps them for several calls (`worker_pool`).
 
     Raises:
         SbsGymError: If one of the inputs changes before the last cell is done.
@@ -51,7 +53,7 @@ def run_cells(
     report = progress or _silent
     num_reused = len(found)
     report(num_reused, len(cells))
-    for cell, finished in _finish(missing, jobs):
+    for cell, finished in _finish(missing, jobs, pool):
         _require_unchanged(inputs, cells[cell])
         if store is not None:
             store.write(cell, cells[cell], finished)
@@ -110,22 +112,20 @@ def _read_cell(path: Path) -> Finished:
     return {**stored, "summary": summary_from_json(stored["summary"])}
 
 
-def _finish(cells: Mapping[Cell, RunConfig], jobs: int) -> Iterator[tuple[Cell, Finished]]:
-    """Yield cells as they are finished; closing the generator drops those that have not begun."""
-    if jobs == 1 or len(cells) <= 1:
-        for cell, config in cells.items():
-            yield cell, _run_cell(config)
+@contextlib.contextmanager
+def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Yield processes that run cells, None for one job; leaving drops cells that have not begun.
+
+    Raises:
+        SbsGymError: If a process ends before its cell does.
+    """
+    if jobs == 1:
+        yield None
         return
-    _compile_once(next(iter(cells.values())))
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_die_on_interrupt)
+    pool = ProcessPoolExecutor(jobs, context, initializer=_die_on_interrupt)
     try:
-        with _interrupts_held_back():  # submitting is what spawns the workers
-            running: dict[Future[Finished], Cell] = {
-                pool.submit(_run_cell, config): cell for cell, config in cells.items()
-            }
-        for future in as_completed(running):
-            yield running[future], future.result()
+        yield pool
     except BrokenProcessPool:
         raise SbsGymError(
             f"a worker process ended before its run did (jobs={jobs}): out of memory, or a script "
@@ -133,6 +133,34 @@ def _finish(cells: Mapping[Cell, RunConfig], jobs: int) -> Iterator[tuple[Cell, 
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finish(
+    cells: Mapping[Cell, RunConfig], jobs: int, pool: ProcessPoolExecutor | None
+) -> Iterator[tuple[Cell, Finished]]:
+    """Yield cells as they are finished; closing the generator drops those that have not begun."""
+    if jobs == 1 or len(cells) <= 1:
+        for cell, config in cells.items():
+            yield cell, _run_cell(config)
+        return
+    _compile_once(next(iter(cells.values())))
+    if pool is not None:
+        yield from _finish_in(pool, cells)
+        return
+    with worker_pool(min(jobs, len(cells))) as own:
+        if own is not None:
+            yield from _finish_in(own, cells)
+
+
+def _finish_in(
+    pool: ProcessPoolExecutor, cells: Mapping[Cell, RunConfig]
+) -> Iterator[tuple[Cell, Finished]]:
+    with _interrupts_held_back():  # submitting is what spawns the workers
+        running: dict[Future[Finished], Cell] = {
+            pool.submit(_run_cell, config): cell for cell, config in cells.items()
+        }
+    for future in as_completed(running):
+        yield running[future], future.result()
 
 
 def _compile_once(config: RunConfig) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sbs_gym import artifacts
 from sbs_gym.capacity import capacities
-from sbs_gym.cells import Cell, CellStore, Finished, Progress, inputs_of, run_cells
+from sbs_gym.cells import Cell, CellStore, Finished, Progress, inputs_of, run_cells, worker_pool
 from sbs_gym.compare import ratio_interval
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_number
@@ -159,11 +159,13 @@ def find_capacity(
         guess_per_s=guess, target_frac=one.slo.attainment_frac, tolerance_frac=tolerance_frac
     )
     course = _Course({(name, one.seed + k): start for name in configs for k in range(seeds)})
-    while asked := course.next_runs(configs):
-        done, num_reused = run_cells(
-            asked, store, inputs=inputs, jobs=jobs, progress=course.progress(progress)
-        )
-        course.take(asked, done, num_reused)
+    with worker_pool(jobs) as pool:
+        while asked := course.next_runs(configs):
+            report = course.progress(progress)
+            done, num_reused = run_cells(
+                asked, store, inputs=inputs, jobs=jobs, progress=report, pool=pool
+            )
+            course.take(asked, done, num_reused)
     return SloCapacity(
         configs=dict(configs),
         num_seeds=seeds,
