@@ -2,7 +2,8 @@
 
 numba keys its cache by the file of the decorated function alone, so a change in a function that is
 called from another file would go unnoticed. All cache files therefore live in a directory named by
-a digest of every source file of the package and of the versions of Python, numba and numpy.
+a digest of every source file that compiled code can see, and of the versions of Python, numba and
+numpy.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,14 +23,21 @@ from numba import config as numba_config
 from numba import types
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_KEPT_DIGESTS = 4
+_KEPT_DIGESTS = 6
 PURE_PYTHON = bool(numba_config.DISABLE_JIT)
 
 
-def source_digest(root: Path) -> str:
-    """Return a digest of every Python file below `root` and of the compiler's versions."""
+def source_digest(root: Path, unseen: Sequence[str] = ()) -> str:
+    """Return a digest of every Python file below `root` and of the compiler's versions.
+
+    Args:
+        root: A directory.
+        unseen: Names of files and folders directly below it that do not count.
+    """
     digest = hashlib.sha256(f"{sys.version}|{numba.__version__}|{np.__version__}".encode())
     for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parts[0] in unseen:
+            continue
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:20]
@@ -40,10 +48,17 @@ def cache_directory() -> Path:
     """Return this version's cache directory; `SBS_GYM_CACHE_DIR` moves it."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sbs_gym"
     base = Path(os.environ.get("SBS_GYM_CACHE_DIR", default)) / "numba"
-    current = base / source_digest(Path(__file__).parent)
+    current = base / source_digest(Path(__file__).parent, _unseen_by_compiled_code())
     if not current.is_dir():
         _forget_old_digests(base)
     return current
+
+
+def _unseen_by_compiled_code() -> list[str]:
+    """Return what compiled code never imports, whose edits need no compilation."""
+    seen = {"config", "errors.py", "jit.py", "rng.py", "schedulers", "sim", "timing", "types.py"}
+    seen.add("workload")
+    return [path.name for path in Path(__file__).parent.iterdir() if path.name not in seen]
 
 
 def _forget_old_digests(base: Path) -> None:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from sbs_gym.jit import inlined
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.placement_ahead import best_fit, best_response, draw_by_weight
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Placement, PolicyPurpose
@@ -33,7 +33,7 @@ _PLACE, _PLACE_SECOND = int(PolicyPurpose.PLACE), int(PolicyPurpose.PLACE_SECOND
 _MIN_FOR_QUARTILES = 4
 
 
-@inlined
+@compiled
 def run_placement(w, rules):  # type: ignore[no-untyped-def]
     """Try to bind every request that waits for a decode rank; forget those that were granted."""
     if rules.longest_first:

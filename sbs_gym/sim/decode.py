@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from sbs_gym.jit import inlined
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.handoff import blocks_for, decode_rank_of, finish_request, leave_decode_rank
 from sbs_gym.sim.heap import sift_down, sift_up
@@ -72,7 +72,7 @@ def _schedule_start(w, j):  # type: ignore[no-untyped-def]
     push_event(w, w.clock.now_s, _STEP_START, j, 0, 0, 0)
 
 
-@inlined
+@compiled
 def start_step(w, j):  # type: ignore[no-untyped-def]
     """Admit on every rank of instance `j` and start its next step, if anything runs."""
     setup, clock, engine = w.setup, w.clock, w.engines[j]
@@ -214,7 +214,7 @@ def _step_duration(w, j):  # type: ignore[no-untyped-def]
     return duration * pass_jitter(timing, setup.seed, setup.num_prefill + j, w.clock.now_s)
 
 
-@inlined
+@compiled
 def finish_step(w, j):  # type: ignore[no-untyped-def]
     """End the running step of instance `j`: tokens, ends, growth of KV, evictions; then go on."""
     setup, engine = w.setup, w.engines[j]

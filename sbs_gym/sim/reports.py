@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from sbs_gym.jit import inlined
+from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.state import Kind
 
@@ -27,7 +27,7 @@ def ask_for_sample(w, j):  # type: ignore[no-untyped-def]
     push_event(w, number * period_s, _SAMPLE, j, 0, 0, 0)
 
 
-@inlined
+@compiled
 def sample(w, j):  # type: ignore[no-untyped-def]
     """Write a report of decode instance `j` and send it; look again if it holds requests."""
     setup, engine, dp = w.setup, w.engines[j], w.setup.decode_dp
@@ -52,7 +52,7 @@ def sample(w, j):  # type: ignore[no-untyped-def]
         ask_for_sample(w, j)
 
 
-@inlined
+@compiled
 def note_report(w, j, slot):  # type: ignore[no-untyped-def]
     """Take in the report of decode instance `j` that stands in ring slot `slot`."""
     dp = w.setup.decode_dp

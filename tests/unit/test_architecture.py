@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from sbs_gym.jit import _unseen_by_compiled_code
+
 PACKAGE = Path(__file__).parents[2] / "sbs_gym"
 # What a scheduler may not see: the engines' state, and what a request is yet to become.
 TRUTH = {"instances", "ranks", "signals", "events"}
+TRUTH |= {"engines", "decode_ranks", "decodes", "running", "reports"}
 FUTURE = {"output_tokens", "first_token_at_s", "prefill_started_at_s", "delivered_at_s"}
+FUTURE |= {"finished_at_s", "finish_step", "transferred_at_s", "kv_free_tokens", "free_blocks"}
 SCHEDULER_SIDE = [*(PACKAGE / "schedulers").glob("*.py"), PACKAGE / "sim" / "view.py"]
 
 
@@ -33,9 +37,20 @@ def test_a_scheduler_reads_neither_the_truth_nor_the_future(path):
     assert attributes_of(path) & FUTURE == set()
 
 
-def test_the_engine_reads_no_belief_of_the_scheduler():
-    seen = attributes_of(PACKAGE / "sim" / "prefill.py", "w")
-    assert seen & {"views", "rank_views", "buffer", "keys"} == set()
+@pytest.mark.parametrize("name", ["prefill.py", "decode.py"])
+def test_an_engine_reads_no_belief_of_the_scheduler(name):
+    seen = attributes_of(PACKAGE / "sim" / name, "w")
+    assert seen & {"views", "rank_views", "buffer", "keys", "decode_views"} == set()
+
+
+def test_the_cache_of_compiled_code_sees_all_that_compiled_code_imports():
+    unseen = {Path(name).stem for name in _unseen_by_compiled_code()}
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"^@(compiled|inlined)$", text, re.M):
+            imported = re.findall(r"^from sbs_gym\.(\w+)", text, re.M)
+            assert path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in unseen, path
+            assert unseen & set(imported) == set(), path
 
 
 def test_no_module_is_too_long_to_read():
