@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from sbs_gym.errors import ConfigError
 from sbs_gym.metrics.summary import Demand
 from sbs_gym.result import Result, check_output_dir, column_docs, result_from_records
 from sbs_gym.schedulers import driver
+from sbs_gym.timing.decode import DecodeTiming
 from sbs_gym.types import RequestTable
 from sbs_gym.workload.generate import generate, with_arrivals
 from sbs_gym.workload.trace.load import load_trace
@@ -100,17 +100,17 @@ def _run(config: RunConfig, plan: _Plan, record_ranks: bool, progress: Progress 
         measured=plan.measured,
         record_ranks=record_ranks,
         progress=progress,
-        **_decode_timing(config),
+        decode_timing=_decode_timing(config),
     )
     return result_from_records(
         records, config, plan.table, measured=plan.measured, demand=plan.demand
     )
 
 
-def _decode_timing(config: RunConfig) -> dict[str, Any]:
+def _decode_timing(config: RunConfig) -> DecodeTiming | None:
     if config.cluster.num_decode == 0:
-        return {}
-    return {"decode_timing": decode_timing_for(config.cluster, config.timing)}
+        return None
+    return decode_timing_for(config.cluster, config.timing)
 
 
 def _plan_all(config: RunConfig) -> _Plan:

@@ -18,7 +18,7 @@ from sbs_gym.compare import ratio_interval
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.metrics.intervals import mean_interval
-from sbs_gym.rate_search import LEAST_FRAC, MOST_FRAC, RateSearch
+from sbs_gym.rate_search import LEAST_FRAC, RateSearch
 from sbs_gym.result import code_digest
 
 _FILE = "capacity.json"
@@ -202,8 +202,8 @@ def why_not(search: RateSearch, summary: Mapping[str, Any]) -> str | None:
         )
     if search.outcome == "unbounded":
         return (
-            f"the SLO is still met at {rate}, {MOST_FRAC:g} times capacity: the run is too short "
-            "for queues to grow up to it; give more num_requests"
+            f"the SLO is still met at {rate}, {search.shown_per_s / search.guess_per_s:.0f} times "
+            "capacity: the run is too short for queues to grow up to it; give more num_requests"
         )
     return None
 

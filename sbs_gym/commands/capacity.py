@@ -212,7 +212,8 @@ def _produced(found: SloCapacity) -> Table:
         for name in found.configs
     ]
     return tables.number_table(
-        "tokens/s per prefill GPU and node, per decode GPU and node; price of a million tokens",
+        "prompt tokens/s per prefill GPU, node; generated tokens/s per decode GPU, node; price of "
+        "all GPUs per million prompt tokens, generated tokens",
         columns,
         rows,
     )

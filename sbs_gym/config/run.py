@@ -66,7 +66,8 @@ class RunConfig:
         load: Rate / capacity of `load_side`, (0, 10]; null means 0.7 for synthetic workloads
             unless rate_per_s is given, and the trace's own rate for traces.
         load_side: Whose capacity load is of: prefill, decode, or bottleneck, the smaller of the
-            two (prefill where there is no decode).
+            two (prefill where there is no decode). Decode counts with its largest rate within
+            slo.tpot_s; where no rate meets that, with what KV room and batch allow without it.
         rate_per_s: Requests per second, instead of load.
         num_requests: Requests of a synthetic workload (20,000 if horizon_s is null too), or the
             first ones of a trace.

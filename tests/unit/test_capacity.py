@@ -9,6 +9,7 @@ from sbs_gym.capacity import capacities, capacity_requests_per_s, decode_timing_
 from sbs_gym.config.run import run_from_mapping
 from sbs_gym.decode_capacity import decode_capacity, decode_demand, steps_needed
 from sbs_gym.errors import ConfigError
+from sbs_gym.simulate import measured_run
 from sbs_gym.timing.memory import kv_room
 from sbs_gym.types import RequestTable
 
@@ -164,6 +165,20 @@ def test_a_side_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="no request of 'fixed' decodes"):
         capacities(config(answer=1, load_side="decode"))
     assert capacities(config(answer=1)).decode is None
+
+
+def test_a_simulated_load_of_decode_fills_that_share_of_the_batch():
+    # Little's law at constant steps: requests that run = rate * steps * seconds of a step.
+    one = config(
+        answer=900, cluster={"decode_kv_tokens": 10_000}, load=0.7, load_side="decode",
+        num_requests=1000, scheduler="round_robin",
+    )  # fmt: skip
+    found = capacities(one).decode
+    summary = measured_run(one).summary
+    assert summary["load_decode_frac"] == pytest.approx(0.7)
+    assert summary["bottleneck"] == "decode"
+    assert summary["batch_mean"] == pytest.approx(0.7 * found.batch, rel=0.1)
+    assert summary["tpot_mean_s"] == pytest.approx(found.tpot_s, rel=0.02)
 
 
 def test_room_beside_the_weights_of_the_default_decode_rank():
