@@ -13,12 +13,13 @@ from sbs_gym.compare import Comparison
 from sbs_gym.config.run import RunConfig
 from sbs_gym.load_sweep import LoadSweep
 from sbs_gym.report import comparison, decode_comparison, load_tables, tables
-from sbs_gym.report.style import number
+from sbs_gym.report.style import number, signed_percent
 from sbs_gym.workload.trace.recorded import recorded
 
 TABLES = ("ttft", "engines", "pairs", "lengths")
 LOADS_TABLES = ("ttft", "pairs")
 REPLAYED = "every seed replays this trace: intervals hold the luck of timing alone"
+_STEADY_FRAC = 0.05
 _SIDES = ("prefill", "decode")
 _SCALED = {"thin": "the rows kept by thinning", "overlay": "the shifts of overlaid copies"}
 
@@ -37,9 +38,21 @@ def show_comparison(
         *drawn_arrivals(config, first),
         *_luck_of_seeds(config, scaled),
         f"{tables.rate_line(first)}; {_seeds(found)}",
+        *_still_filling(found),
         "",
         *(table for name in shown for table in made[name]),
     )
+
+
+def _still_filling(found: Comparison) -> list[str]:
+    """Return the line that decode was not in a steady state, none if it was."""
+    drift = float(found.runs["batch_drift_frac"].mean())
+    if not abs(drift) > _STEADY_FRAC:
+        return []
+    return [
+        f"decode not steady: its batch changed by {signed_percent(drift)} % from the first half of "
+        "the window to the second; TPOT and goodput need more requests"
+    ]
 
 
 def _prefill_tables(found: Comparison) -> dict[str, list[Table]]:

@@ -158,7 +158,9 @@ SUMMARY_KEYS: dict[str, Column] = {
         "Prompt tokens of requests with their first token inside the window, per second.",
     ),
     "output_tokens_per_s": Column(
-        "tokens/s", f"Tokens of the answers finished inside the window, per second. {_DECODE}"
+        "tokens/s",
+        "Tokens generated inside the window, per second: first ones at their instants, the others "
+        f"of an answer evenly over its time in decode, answers that ended only. {_DECODE}",
     ),
     "goodput_per_s": Column(
         "1/s", "Requests finished inside the window that met the SLO, per second."
@@ -199,6 +201,11 @@ SUMMARY_KEYS: dict[str, Column] = {
     ),
     "batch_mean": Column(
         "requests", f"Running requests per rank, over the time of steps. {_DECODE}"
+    ),
+    "batch_drift_frac": Column(
+        "fraction",
+        "batch_mean of the window's second half / of its first - 1: far from 0 where decode was "
+        f"still filling, so that its numbers are not those of a steady state. {_DECODE}",
     ),
     "num_steps": Column("steps", "Decode steps that ended inside the window; 0 without decode."),
     "step_mean_s": Column("s", f"Mean duration of those steps. {_DECODE}"),

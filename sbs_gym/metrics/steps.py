@@ -18,6 +18,7 @@ STEP_KEYS = (
     "kv_load_max_over_mean",
     "kv_use_frac",
     "batch_mean",
+    "batch_drift_frac",
     "num_steps",
     "step_mean_s",
 )
@@ -46,6 +47,7 @@ def step_numbers(steps: Records, window: Window, cluster: ClusterConfig) -> dict
         "kv_load_max_over_mean": _weighted_mean(inside["kv_max_tokens"] / mean_tokens, duration_s),
         "kv_use_frac": _weighted_mean(inside["blocks"] / room, duration_s),
         "batch_mean": _weighted_mean(inside["batch_sum"] / dp, duration_s),
+        "batch_drift_frac": _drift_frac(inside, window),
         "num_steps": len(inside),
         "step_mean_s": mean_or_nan(duration_s),
     }
@@ -56,6 +58,15 @@ def kv_std_tokens(steps: Records, *, dp: int) -> FloatArray:
     mean = steps["kv_sum_tokens"] / dp
     # Rounding may leave equal ranks a hair below zero.
     return np.sqrt(np.maximum(0.0, steps["kv_square_sum"] / dp - mean * mean))
+
+
+def _drift_frac(inside: Records, window: Window) -> float:
+    late = inside["ended_at_s"] > window.start_at_s + window.length_s / 2
+    duration_s = inside["ended_at_s"] - inside["started_at_s"]
+    early, later = (
+        _weighted_mean(inside["batch_sum"][half], duration_s[half]) for half in (~late, late)
+    )
+    return later / early - 1.0
 
 
 def _weighted_mean(values: FloatArray, weights: FloatArray) -> float:

@@ -175,7 +175,7 @@ def _rates(everyone: Served, counted: Served, window: Window, slo: SloConfig) ->
     begun = everyone.where(window.holds(everyone.requests["first_token_at_s"])).requests
     finished = latency.finished_at_s(everyone.requests, everyone.decode)
     done = everyone.where(window.holds(finished))
-    generated = _tokens(done.requests, "output_tokens") if done.decode is not None else _NAN
+    generated = _generated_tokens(everyone, window)
     met = meets_slo(done.requests, done.decode, slo)
     return {
         "arrivals_per_s": _arrivals_per_s(counted.requests, window),
@@ -189,6 +189,24 @@ def _rates(everyone: Served, counted: Served, window: Window, slo: SloConfig) ->
 
 def _tokens(requests: NDArray[Any], column: str) -> float:
     return float(requests[column].sum(dtype=np.int64))
+
+
+def _generated_tokens(everyone: Served, window: Window) -> float:
+    """Return the tokens generated inside the window; NaN without decode.
+
+    First tokens at their instants; the others of an answer evenly over its time in decode. Counting
+    the answers that end in the window would miss what long answers, still running at its end, got
+    in it: the batch takes longer to fill than the warm-up lasts.
+    """
+    requests, decode = everyone.requests, everyone.decode
+    if decode is None:
+        return _NAN
+    first = int(window.holds(requests["first_token_at_s"]).sum())
+    start, end = decode["admitted_at_s"], decode["finished_at_s"]
+    inside_s = np.minimum(end, window.end_at_s) - np.maximum(start, window.start_at_s)
+    # NaN is what was not admitted or has not ended: nansum leaves it out.
+    share = np.maximum(0.0, inside_s) / (end - start)
+    return first + float(np.nansum(share * (requests["output_tokens"] - 1.0)))
 
 
 def _attainment(counted: Served, slo: SloConfig) -> Summary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,7 @@ def _draw_means(axes: Axes, latencies: Sequence[_Bar], name: str) -> None:
 
 
 def _draw_distribution(axes: Axes, latencies: Sequence[_Bar], name: str) -> None:
-    end_ms = 0.0
+    start_ms, end_ms = math.inf, 0.0
     for place, one in enumerate(latencies):
         values_ms = np.sort(one.values_s[~np.isnan(one.values_s)]) * 1e3
         if not len(values_ms):
@@ -186,8 +187,10 @@ def _draw_distribution(axes: Axes, latencies: Sequence[_Bar], name: str) -> None
             linestyle=style.LINE_STYLES[place % len(style.LINE_STYLES)],
             label=one.name,
         )
+        start_ms = min(start_ms, float(np.quantile(values_ms, 1 - _SHARE_SHOWN)))
         end_ms = max(end_ms, float(np.quantile(values_ms, _SHARE_SHOWN)))
-    axes.set_xlim(0, end_ms or 1.0)
+    # TPOT has a floor, the shortest step: from 0 on all curves would be one.
+    axes.set_xlim(start_ms if name == "TPOT" and start_ms < end_ms else 0, end_ms or 1.0)
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"{name} (ms)")
     axes.set_ylabel("share of requests at or below")

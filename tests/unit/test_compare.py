@@ -141,6 +141,7 @@ def test_decode_is_shown_and_its_figures_are_written(monkeypatch, tmp_path, caps
     text = capsys.readouterr().out
     for words in ("1 x 2 prefill and 1 x 4 decode ranks", "client", "KV on the decode", "+10.0"):
         assert words in text
+    assert "decode not steady: its batch changed by +300.0 %" in text
     assert max(len(line) for line in text.splitlines()) <= 100
     write(found, tmp_path)
     for name in ("comparison.png", "comparison.svg", "parts.png", "parts.svg"):

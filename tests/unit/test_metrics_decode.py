@@ -156,8 +156,19 @@ def test_rates_count_first_tokens_and_last_tokens_apart():
     # Request 1 is measured, window 0.5 to 3 s: two first tokens in it and no last one.
     assert_holds(
         summary_of((1, 2)),
-        {"first_tokens_per_s": 0.8, "requests_per_s": 0.0, "goodput_per_s": 0.0},
+        {
+            "first_tokens_per_s": 0.8,
+            "output_tokens_per_s": 0.8,
+            "requests_per_s": 0.0,
+            "goodput_per_s": 0.0,
+        },
     )
+
+
+def test_tokens_of_an_answer_count_where_its_decode_lies():
+    # Window 3 to 5 s: request 0 decodes from 3 to 6 s, request 1 from 4 to 8 s, 2 has one token.
+    expected = 4 * 2 / 3 + 2 * 1 / 4 + 1
+    assert summary_of((2, 3))["output_tokens_per_s"] == pytest.approx(expected / 2)
 
 
 def test_steps_count_by_their_duration():
@@ -177,6 +188,12 @@ def test_steps_count_by_their_duration():
             "prefill_kv_blocked_s": 1.5,
         },
     )
+
+
+def test_batch_that_still_grows_is_told():
+    # Window 2.5 to 8.5 s: the step of batch 1 ends in the first half, that of 4 in the second.
+    assert step_numbers(steps(), Window(2.5, 8.5), CLUSTER)["batch_drift_frac"] == 3.0
+    assert np.isnan(step_numbers(steps(), Window(2.5, 4.5), CLUSTER)["batch_drift_frac"])
 
 
 def test_only_steps_that_end_in_the_window_count():
