@@ -27,7 +27,7 @@ _BATCHES = (1, 8, 16, 32, 64, 128, 256)
 _CONTEXTS = (1024, 4096, 16384, 65536)
 HELP = """
 sbs-gym timing fit kernels=CSV systems=CSV [output=YAML]
-sbs-gym timing validate [path=CSV] [output=JSON] [figure=PNG] [timing.key=value ...]
+sbs-gym timing validate [path=CSV] [output=JSON] [figure=PNG] [rows=rest] [timing.key=value]
 sbs-gym timing passes [timing=roofline] [cluster=h800_3p1d] [timing.key=value ...]
 sbs-gym timing steps [timing=roofline] [cluster=h800_3p1d] [timing.key=value ...]
 
@@ -36,7 +36,7 @@ fit       Fit the roofline to measured kernels and deployments (columns: source,
           Prints errors in and out of sample; `output` takes the parameters as a YAML for conf/.
 validate  Compare a timing with published figures, or with those of `path` (same columns); rows
           that the model was fitted to are told apart. `output` takes all rows as JSON, `figure`
-          a plot of predicted against measured.
+          a plot of predicted against measured; `rows=rest` prints the rows without a prediction.
 passes    Print how long passes of fresh prompts take: the same tokens on every rank, and the same
           mean with a full chunk on one rank. "to full": how far that one rank takes the pass
           towards one with a full chunk everywhere; where it is small, a barrier costs little.
@@ -74,7 +74,7 @@ def _fit(words: Sequence[str]) -> None:
 
 
 def _validate(words: Sequence[str]) -> None:
-    known = ("path", "output", "figure")
+    known = ("path", "output", "figure", "rows")
     own, rest = split_words(words, known)
     for word in rest:
         if word.lstrip("+").partition("=")[0].partition(".")[0] != "timing":
@@ -82,8 +82,9 @@ def _validate(words: Sequence[str]) -> None:
                 f"{word!r}: expected path=CSV, output=JSON, figure=PNG, or words timing.key=value"
             )
     timing = load_settings(rest, also=known).run.timing
+    require_choice("rows", own.get("rows", "predicted"), ("predicted", "rest"))
     report = validate(timing, existing_file(own["path"]) if "path" in own else None)
-    print(report.summary())
+    print(report.rest() if own.get("rows") == "rest" else report.summary())
     if "output" in own:
         print(f"written to {_write(own['output'], report.to_json())}")
     if "figure" in own:
@@ -133,10 +134,7 @@ def _steps(words: Sequence[str]) -> None:
         ]
         rows.append((f"{batch:,}", *cells))
     columns = ("requests per rank", *(f"{c // 1024}K, ms" for c in _CONTEXTS))
-    title = (
-        f"steps of {model.dp} ranks, {model.q_tokens} tokens per request, "
-        f"timing {config.timing.kind}, mean luck"
-    )
+    title = f"steps of {model.dp} ranks, tokens per request: {model.q_tokens}, {config.timing.kind}"
     tables.show(tables.number_table(title, columns, rows))
 
 

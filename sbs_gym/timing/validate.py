@@ -127,14 +127,24 @@ class ValidationReport:
                 for source in dict.fromkeys(p.source for p in rows if p.phase == phase):
                     lines.append(f"  {phase}: {source}")
                     lines += [_line(p) for p in rows if (p.phase, p.source) == (phase, source)]
-        reasons = Counter(p.reason_if_not_predicted for p in self.points if p.predicted is None)
-        lines.append(f"not predicted ({reasons.total()} rows)")
-        lines += [f"  {count:>3} {reason}" for reason, count in reasons.most_common()]
+        lines.append(f"not predicted ({self._reasons().total()} rows)")
+        lines += [f"  {count:>3} {reason}" for reason, count in self._reasons().most_common()]
         lines.append("")
         lines += _score_lines(self.scores())
         lines.append("Rows of one source share cluster and code. Scored: not fitted, H800 or H100;")
         lines.append("a rate and its pass time are one run, of which the first row counts.")
         return "\n".join(lines)
+
+    def rest(self) -> str:
+        """Return every row without a prediction, under its reason."""
+        lines = []
+        for reason, count in self._reasons().most_common():
+            lines.append(f"{count:>3} {reason}")
+            lines += [_rest_line(p) for p in self.points if p.reason_if_not_predicted == reason]
+        return "\n".join(lines)
+
+    def _reasons(self) -> Counter[str | None]:
+        return Counter(p.reason_if_not_predicted for p in self.points if p.predicted is None)
 
 
 def _size(p: ValidationPoint) -> float:
@@ -144,6 +154,11 @@ def _size(p: ValidationPoint) -> float:
 def _line(p: ValidationPoint) -> str:
     values = f"{p.measured:>10.5g}{p.predicted:>11.5g}{p.unit:>7}{p.relative_error:>+9.1%}"
     return f"    {p.label:<39}{values}"
+
+
+def _rest_line(p: ValidationPoint) -> str:
+    name = f"{p.metric}: {p.source}" + (f" ({p.gpu})" if p.gpu else "")
+    return f"      {name[:57]:<57}{p.measured:>10.4g} {p.unit}".rstrip()
 
 
 def _score_lines(scores: dict[str, Score]) -> list[str]:
