@@ -38,15 +38,15 @@ def show_comparison(
         *drawn_arrivals(config, first),
         *_luck_of_seeds(config, scaled),
         f"{tables.rate_line(first)}; {_seeds(found)}",
-        *_still_filling(found),
+        *_still_filling([found]),
         "",
         *(table for name in shown for table in made[name]),
     )
 
 
-def _still_filling(found: Comparison) -> list[str]:
-    """Return the line that decode was not in a steady state, none if it was."""
-    drift = float(found.runs["batch_drift_frac"].mean())
+def _still_filling(found: Sequence[Comparison]) -> list[str]:
+    """Return the line that decode was not in a steady state in one of them, none if it was."""
+    drift = max((float(one.runs["batch_drift_frac"].mean()) for one in found), key=abs)
     if not abs(drift) > _STEADY_FRAC:
         return []
     return [
@@ -104,6 +104,7 @@ def show_loads(
         *drawn_arrivals(config, None),
         *_luck_of_seeds(config, True),
         f"capacity {capacity} requests/s; {_seeds(found.first)}",
+        *_still_filling([*found.comparisons.values()]),
         *load_tables.legend(found.table, better),
         "",
         *parts,

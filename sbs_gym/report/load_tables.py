@@ -53,10 +53,18 @@ def legend(table: pd.DataFrame, better: Mapping[float, str | None]) -> list[str]
     """Return what the marks of `means_table` mean, as far as they occur."""
     lines = []
     if any(better.values()):
-        lines.append(f"{BETTER} the better of the schedulers that dispatch at once, at that load")
+        by = ", by mean TTFT" if has_decode(table) else ""
+        lines.append(
+            f"{BETTER} the better of the schedulers that dispatch at once, at that load{by}"
+        )
     if (table["overloaded_frac"] > 0).any():
         lines.append(f"{OVERLOADED} TTFT grows over the run in at least one seed: overloaded")
     return lines
+
+
+def has_decode(table: pd.DataFrame) -> bool:
+    """Return whether the rows hold TPOT, so that decode was modelled."""
+    return "tpot_mean_s" in table and bool(table["tpot_mean_s"].notna().any())
 
 
 def differences_table(

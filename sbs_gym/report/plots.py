@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sbs_gym.report import style
+from sbs_gym.report import load_tables, style
 from sbs_gym.types import FloatArray
 
 _SHARE_SHOWN = 0.995
@@ -110,8 +110,7 @@ def loads_figure(table: pd.DataFrame, title: str) -> Figure:
             `ttft_high_s`, seconds; with decode the same of `tpot` and `goodput`.
         title: Stands above the figure.
     """
-    with_decode = "tpot_mean_s" in table and bool(table["tpot_mean_s"].notna().any())
-    panels = _PANELS if with_decode else _PANELS[:1]
+    panels = _PANELS if load_tables.has_decode(table) else _PANELS[:1]
     with rc_context(style.RC):
         figure = Figure(figsize=(7.0 if len(panels) == 1 else 12.6, 4.4), layout="constrained")
         FigureCanvasAgg(figure)

@@ -157,6 +157,8 @@ def test_loads_with_decode_show_three_metrics(monkeypatch, capsys):
     for words in ("mean TTFT (ms", "mean TPOT (ms", "goodput (requests/s", "goodput against sbs"):
         assert words in text
     assert "capacity 1.0 (prefill 2.0, decode 1.0) requests/s" in text
+    assert "at that load, by mean TTFT" in " ".join(text.split())
+    assert "decode not steady" in text
 
 
 def test_prefill_alone_pairs_ttft_alone(comparison):
