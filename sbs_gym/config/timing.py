@@ -184,10 +184,10 @@ class RooflineTiming(TimingConfig):
             Source: assumed; nobody has published where an engine switches.
         compute_sms: SMs left to compute beside communication, in [1, 132]. Source: 132 less the 24
             of DeepEP's prefill example, github.com/deepseek-ai/DeepEP/blob/0297fc8/docs/legacy.md.
-        overhead_s: Seconds of a pass outside the layers, in [0, 10]. Source: assumed: the
-            four measured passes do not pin it.
-        default_skew: Expert skew of a deployment without rebalancing, in [1, 10]; used only to
-            compare with published systems. Fit on systems.
+        overhead_s: Seconds of a pass outside the layers, in [0, 10]. Source: assumed:
+            the measured passes do not pin it.
+        default_skew: Expert skew of a pass with SGLang's default expert distribution, in [1, 10];
+            used only to compare with published systems. Fit on systems.
         expert_load: Whether expert and link time of a pass follow the `mean` or the `max` over
             ranks. Source: assumed, docs/timing.md, "From one rank to a group".
         masked_launch_s, masked_flop_per_s, masked_bytes_per_s, masked_softness: As `grouped_*`, for

@@ -233,3 +233,12 @@ def test_a_bad_file_is_refused(tmp_path):
 def test_a_range_is_read_as_its_middle():
     rows = {row.metric: row for row in read_measurements(PUBLISHED)}
     assert rows["tbo_speedup_range_same_tokens"].value == pytest.approx(1.31)
+
+
+def test_the_page_states_the_scores_that_the_command_prints(published):
+    page = (CONF.parents[1] / "docs" / "timing.md").read_text(encoding="utf-8")
+    for score in published.scores().values():
+        worst = f"{100 * score.worst_error:+.1f}".replace("-", "−")
+        runs = f"{score.num_points} runs, worst {worst} %"
+        assert runs in " ".join(page.split())
+        assert f"{100 * score.mean_error:.1f} %" in page
