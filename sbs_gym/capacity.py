@@ -17,16 +17,23 @@ from sbs_gym.config.run import RunConfig
 from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.config.timing import TimingConfig
 from sbs_gym.config.workload import WorkloadConfig
-from sbs_gym.decode_capacity import DecodeCapacity, decode_capacity, decode_demand
+from sbs_gym.decode_capacity import (
+    DecodeCapacity,
+    decode_capacity,
+    decode_demand,
+    fill_frac,
+    steps_needed,
+)
 from sbs_gym.errors import ConfigError, SimulationError, require_number
 from sbs_gym.schedulers import driver
 from sbs_gym.timing.decode import DecodeTiming, build_decode_timing
 from sbs_gym.timing.model import TimingModel, build_timing
-from sbs_gym.types import RequestTable
+from sbs_gym.types import FloatArray, RequestTable
 from sbs_gym.workload.generate import backlog
 from sbs_gym.workload.trace.load import load_trace
 
 BACKLOG_REQUESTS = 20_000
+WARM_UP_FRAC = 0.1  # of the requests asked for, or of their time: run and not measured
 _REFERENCE_PRESET = "work_conserving"
 # Under the preset's own age_longest a backlog drains longest first: prompts of equal context meet
 # in a pass, and it drains faster than the same scheduler works in overload, so that a load below 1
@@ -165,6 +172,31 @@ def decode_timing_for(cluster: ClusterConfig, timing: TimingConfig) -> DecodeTim
         q_tokens=cluster.mtp_tokens,
         max_requests=cluster.max_running,
     )
+
+
+def decode_fill_frac(config: RunConfig, rate_per_s: float, num_requests: int) -> float:
+    """Return how full decode is in the measured window of `measured_run`, of its steady state.
+
+    Below 1 the window is too early: fewer requests run than would in the long run, steps are too
+    short, and TPOT looks better than it is. Steps take as long as at the fluid capacity here.
+
+    Args:
+        config: Cluster, workload, timing and SLO.
+        rate_per_s: Arrivals per second.
+        num_requests: As in the configuration: warm-up and measured part.
+
+    Returns:
+        The share, in (0, 1]; NaN without decode.
+    """
+    found = capacities(config).decode
+    if found is None:
+        return math.nan
+    table = _backlog(config.workload, BACKLOG_REQUESTS, _SEED)
+    answers = table.output_tokens[table.output_tokens >= 2].astype(np.int64)
+    steps = steps_needed(answers - 1, config.cluster.tokens_per_step)
+    residence_s: FloatArray = steps.astype(np.float64) * found.step_s
+    until_s = num_requests / rate_per_s
+    return fill_frac(residence_s, WARM_UP_FRAC * until_s, until_s)
 
 
 def mean_lengths(workload: WorkloadConfig) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from sbs_gym.timing.memory import decode_kv_blocks, kv_room
 from sbs_gym.types import FloatArray, IntArray, RequestTable
 
 KV_FRAC = 0.9  # share of the KV room that may be held; assumed, what is left is for bursts
+_FILL_POINTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,22 @@ def decode_capacity(
         kv_held_frac=batches[best] / fill_room,
         least_tpot_s=step_s[0] * demand.steps_per_token,
     )
+
+
+def fill_frac(residence_s: FloatArray, since_s: float, until_s: float) -> float:
+    """Return how much of its steady number of requests decode holds on average in a window.
+
+    Requests arrive from time 0 on at a constant rate and stay for their residence. Long answers
+    fill decode slowly: after t seconds it holds E[min(residence, t)] / E[residence] of the number
+    that it holds in the long run.
+
+    Args:
+        residence_s: Seconds in decode, one entry per request of the length mix.
+        since_s, until_s: The window, seconds from the first arrival.
+    """
+    instants = np.linspace(since_s, until_s, _FILL_POINTS)
+    held = [np.minimum(residence_s, t).mean() for t in instants]
+    return float(np.mean(held) / residence_s.mean())
 
 
 def steps_needed(tokens: IntArray, tokens_per_step: float) -> IntArray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sbs_gym.capacity import (
+    WARM_UP_FRAC,
     capacities,
     capacity_requests_per_s,
     decode_timing_for,
@@ -38,7 +39,6 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
-_WARM_UP_FRAC = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,24 +134,24 @@ def _plan_measured(config: RunConfig) -> _Plan:
         first, last = _measured_of_trace(config, table)
         table = _first_rows(table, min(len(table), last + (last - first)))
     elif config.horizon_s is not None:
-        warm_s = _WARM_UP_FRAC * config.horizon_s
+        warm_s = WARM_UP_FRAC * config.horizon_s
         table = _synthetic(config, demand, None, 2.0 * config.horizon_s - warm_s)
         first, last = _num_before(table, warm_s), _num_before(table, config.horizon_s)
     else:
         last = _asked_num_requests(config) or 0
-        first = int(_WARM_UP_FRAC * last)
+        first = int(WARM_UP_FRAC * last)
         table = _synthetic(config, demand, last + (last - first), None)
     return _checked(config, _Plan(table=table, measured=(first, last), demand=demand))
 
 
 def _measured_of_trace(config: RunConfig, table: RequestTable) -> tuple[int, int]:
     if config.horizon_s is not None:
-        warm_s = _WARM_UP_FRAC * config.horizon_s
+        warm_s = WARM_UP_FRAC * config.horizon_s
         return _num_before(table, warm_s), _num_before(table, config.horizon_s)
     last = config.num_requests
     if last is None:  # warm-up + measured + a tail as long as the measured part = the trace
-        last = max(1, int(len(table) / (2.0 - _WARM_UP_FRAC)))
-    return int(_WARM_UP_FRAC * last), last
+        last = max(1, int(len(table) / (2.0 - WARM_UP_FRAC)))
+    return int(WARM_UP_FRAC * last), last
 
 
 def _checked(config: RunConfig, plan: _Plan) -> _Plan:

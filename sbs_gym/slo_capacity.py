@@ -12,15 +12,16 @@ from typing import Any
 import pandas as pd
 
 from sbs_gym import artifacts
-from sbs_gym.capacity import capacities
+from sbs_gym.capacity import capacities, decode_fill_frac
 from sbs_gym.cells import Cell, CellStore, Finished, Progress, inputs_of, run_cells, worker_pool
 from sbs_gym.compare import ratio_interval
-from sbs_gym.config.run import RunConfig
+from sbs_gym.config.run import DEFAULT_NUM_REQUESTS, RunConfig
 from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.rate_search import LEAST_FRAC, RateSearch
 from sbs_gym.result import code_digest
 
+FULL_FRAC = 0.95  # of its steady state: from here on decode counts as full
 _FILE = "capacity.json"
 _NONE = (math.nan, math.nan, math.nan)
 
@@ -81,6 +82,25 @@ class SloCapacity:
         ]
         return mean_interval(math.nan if v is None else float(v) for v in values)[0]
 
+    def decode_fill(self) -> tuple[float, int]:
+        """Return how full decode was in the measured windows, and the requests that would fill it.
+
+        Returns:
+            The share of its steady state (`capacity.decode_fill_frac`) at the largest rate found,
+            and the smallest doubling of num_requests with at least 0.95. NaN, and what was asked
+            for, where there is no decode, no rate, a trace or a horizon.
+        """
+        config = next(iter(self.configs.values()))
+        count = config.num_requests or DEFAULT_NUM_REQUESTS
+        rates = [one.rate_per_s for one in self.searches.values() if one.rate_per_s is not None]
+        if not rates or config.workload.kind == "trace" or config.horizon_s is not None:
+            return math.nan, count
+        filled = decode_fill_frac(config, max(rates), count)
+        enough = count
+        while decode_fill_frac(config, max(rates), enough) < FULL_FRAC:
+            enough *= 2
+        return filled, enough
+
     def save(self, directory: str | Path) -> Path:
         """Write capacity.json, whole or not at all, and return the directory."""
         artifacts.write_all(directory, {_FILE: artifacts.json_writer(self.to_mapping())})
@@ -93,6 +113,7 @@ class SloCapacity:
             "num_seeds": self.num_seeds,
             "tolerance_frac": self.tolerance_frac,
             "fluid_requests_per_s": self.fluid_per_s,
+            "decode_fill_frac": self.decode_fill()[0],
             "reference": first,
             "schedulers": {name: self._scheduler(name, first) for name in self.configs},
             "code_digest": code_digest(),

@@ -22,7 +22,7 @@ from sbs_gym.errors import ConfigError
 from sbs_gym.report import tables
 from sbs_gym.report.style import ABSENT, milliseconds, number, percent
 from sbs_gym.schema import load_settings
-from sbs_gym.slo_capacity import SloCapacity, find_capacity, why_not
+from sbs_gym.slo_capacity import FULL_FRAC, SloCapacity, find_capacity, why_not
 
 OWN = ("schedulers", "seeds", "jobs", "tolerance")
 DEFAULT_SEEDS, DEFAULT_TOLERANCE = "4", "0.01"
@@ -43,6 +43,9 @@ seed. Measured are the same requests as in `sbs-gym compare`, without warm-up an
   slo         slo.ttft_s slo.ttft_per_token_s slo.ttft_free_tokens slo.tpot_s slo.attainment_frac
   output_dir  also write capacity.json: every rate tried. Finished runs are kept there: the same
               command goes on where it was interrupted.
+
+Long answers fill decode slowly. Where the measured window is too early for that, a line says how
+full decode was and how many requests are enough.
 
 An SLO that not even {0.01:g} of the fluid capacity meets is reported as infeasible, with the shares
 that meet TTFT and TPOT. Rates are those of the peak state where arrivals vary. The other words are
@@ -105,6 +108,7 @@ def show_capacity(found: SloCapacity) -> None:
         f"fluid capacity {number(found.fluid_per_s)} requests/s; {_seeds(found)}; a rate "
         f"{100 * found.tolerance_frac:g} % higher missed the target",
         *_reasons(found),
+        *_too_short(found),
         "",
         _rates(found),
         _produced(found),
@@ -153,6 +157,18 @@ def _reasons(found: SloCapacity) -> list[str]:
                 "give more num_requests"
             )
     return lines
+
+
+def _too_short(found: SloCapacity) -> list[str]:
+    """Return the line that decode was still filling up, none if it was full."""
+    filled, enough = found.decode_fill()
+    if math.isnan(filled) or filled >= FULL_FRAC:
+        return []
+    return [
+        f"decode was {100 * filled:.0f} % full in the measured window: its answers are long, fewer "
+        "requests ran than would in the long run, and rates bound by TPOT or KV are too high; give "
+        f"num_requests={enough}"
+    ]
 
 
 def _seeds(found: SloCapacity) -> str:

@@ -5,9 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from sbs_gym.capacity import capacities, capacity_requests_per_s, decode_timing_for
+from sbs_gym.capacity import (
+    capacities,
+    capacity_requests_per_s,
+    decode_fill_frac,
+    decode_timing_for,
+)
 from sbs_gym.config.run import run_from_mapping
-from sbs_gym.decode_capacity import decode_capacity, decode_demand, steps_needed
+from sbs_gym.decode_capacity import decode_capacity, decode_demand, fill_frac, steps_needed
 from sbs_gym.errors import ConfigError
 from sbs_gym.simulate import measured_run
 from sbs_gym.timing.memory import kv_room
@@ -179,6 +184,24 @@ def test_a_simulated_load_of_decode_fills_that_share_of_the_batch():
     assert summary["bottleneck"] == "decode"
     assert summary["batch_mean"] == pytest.approx(0.7 * found.batch, rel=0.1)
     assert summary["tpot_mean_s"] == pytest.approx(found.tpot_s, rel=0.02)
+
+
+def test_decode_fills_up_as_long_as_requests_stay():
+    # Requests stay 10 s: after 5 s half of them are there, from 10 s on all.
+    stay = np.full(3, 10.0)
+    assert fill_frac(stay, 5.0, 5.0) == pytest.approx(0.5)
+    assert fill_frac(stay, 0.0, 10.0) == pytest.approx(0.5)
+    assert fill_frac(stay, 10.0, 50.0) == 1.0
+    # Of 1 s and 9 s, after 3 s: (1 + 3) / (1 + 9).
+    assert fill_frac(np.array([1.0, 9.0]), 3.0, 3.0) == pytest.approx(0.4)
+
+
+def test_a_window_that_is_too_early_for_long_answers_is_known():
+    one = config(answer=900)  # 529 steps of 0.02 s, 10.58 s
+    assert decode_fill_frac(one, 1.0, 106) >= 0.99
+    early = decode_fill_frac(one, 1.0, 10)  # the window from 1 s to 10 s
+    assert early == pytest.approx(5.5 / 10.58)
+    assert math.isnan(decode_fill_frac(config(cluster={"num_decode": 0}), 1.0, 10))
 
 
 def test_room_beside_the_weights_of_the_default_decode_rank():
