@@ -37,7 +37,9 @@ def input_digests(workload: WorkloadConfig, timing: TimingConfig) -> dict[str, s
     if workload.path is not None:
         files[workload.path] = Path(workload.path).expanduser()
     if isinstance(timing, TableTiming):
-        files[timing.path] = locate(timing.path)
+        for path in (timing.path, timing.steps_path):
+            if path is not None:
+                files[path] = locate(path)
     return {name: _file_digest(path) for name, path in files.items() if path.is_file()}
 
 

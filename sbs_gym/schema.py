@@ -42,7 +42,7 @@ _SECTIONS: dict[str, type] = {
     "slo": SloConfig,
 }
 _PLAIN_KEYS = ({f.name for f in fields(RunConfig)} - {*GROUPS, "slo"}) | {"output_dir"}
-_PATH_FIELDS = ("path", "output_dir")
+_PATH_FIELDS = ("path", "steps_path", "output_dir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def load_settings(overrides: Sequence[str] = (), *, also: Sequence[str] = ()) ->
     Raises:
         ConfigError: As `load_config`.
     """
-    words = [_Word.read(text) for text in overrides]
+    words = [word for text in overrides for word in _without_variant(_Word.read(text))]
     chosen = _chosen_presets(words)
     for word in words:
         _check_key(word, chosen, also)
@@ -128,6 +128,17 @@ class _Word:
         if self.key in GROUPS:
             return f"{self.key}={self.raw}"
         return f"++{self.key}={self.raw}"
+
+
+def _without_variant(word: _Word) -> list[_Word]:
+    """Return `scheduler=sbs:placement=jsq` as the preset, its fields and a name that tells both."""
+    name = word.raw.strip().strip("'\"")
+    if word.key != "scheduler" or ":" not in name or name.startswith(LEARNED_PREFIX):
+        return [word]
+    preset, *parts = name.split(":")
+    fields_ = [_Word.read(f"scheduler.{part}") for part in parts]
+    named = _Word(key="scheduler.name", raw=f"'{name}'")
+    return [_Word(key="scheduler", raw=preset), *fields_, named]
 
 
 def _chosen_presets(words: Sequence[_Word]) -> dict[str, str]:

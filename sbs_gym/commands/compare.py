@@ -46,7 +46,7 @@ length. The first tenth of every run is warm-up and is not measured, nor is its 
 cluster has decode instances: TTFT, TTFT of the client (second token), TPOT, where a request's time
 goes, KV spread and goodput, and the differences in TTFT, TPOT and goodput.
 
-  schedulers  presets, see `sbs-gym list schedulers`; default
+  schedulers  presets, see `sbs-gym list schedulers`, also changed: sbs:placement=jsq; default
               {DEFAULT_SCHEDULERS}
   seeds       runs per scheduler, at seed, seed + 1, …
   jobs        processes

@@ -79,10 +79,13 @@ def load_fractions(text: str) -> list[float]:
 
 
 def scheduler_names(text: str, at_least: int = 2) -> list[str]:
-    """Return the presets named in `[a,b]`, each known and named once; two for a comparison."""
+    """Return the presets named in `[a,b]`, each known and named once; two for a comparison.
+
+    A name may change its preset: `sbs:placement=jsq:multiplier=0`.
+    """
     names = items(text)
     for name in names:
-        require_choice("schedulers", name, group_names("scheduler"))
+        require_choice("schedulers", name.partition(":")[0], group_names("scheduler"))
     if len(set(names)) != len(names):
         raise ConfigError(f"schedulers={text!r} names one twice")
     if len(names) < at_least:

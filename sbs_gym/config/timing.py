@@ -209,7 +209,8 @@ class RooflineTiming(TimingConfig):
         decode_overhead_s: Seconds of a step outside the layers, in [0, 10]. Fit on systems.
         decode_overlap_min_tokens: Two-batch overlap of a step from here on every busy rank, in
             [1, 1 << 30]. Source: between 64 and 128 tokens SGLang's breaks even,
-            lmsys.org/blog/2025-05-05-large-scale-ep.
+            lmsys.org/blog/2025-05-05-large-scale-ep; assumed: an engine that switches where this
+            model does at EP32.
         decode_default_skew: As `default_skew`, for decode. Source: derived; the middle of what a
             rebalancer kept on another GPU, docs/timing.md, "Numbers that are not fitted".
     """
@@ -264,7 +265,7 @@ class RooflineTiming(TimingConfig):
     ll_combine_bytes_per_s: tuple[float, float]
     decode_link_slowdown: float
     decode_overhead_s: float
-    decode_overlap_min_tokens: int = 64
+    decode_overlap_min_tokens: int = 128
     decode_default_skew: float = 1.18
     expert_load: str = "mean"
 
