@@ -35,7 +35,7 @@ sought from 0.7 of the fluid capacity on (`sbs-gym balance`) and then halved. Ev
 of its own; rates are means over seeds with 95 % intervals, and schedulers are compared seed by
 seed. Measured are the same requests as in `sbs-gym compare`, without warm-up and drain.
 
-  scheduler   one preset; or
+  scheduler   one preset, also changed: sbs:placement=jsq; or
   schedulers  several, next to each other; ratios are to the first one
   seeds       searches per scheduler, at seed, seed + 1, …
   tolerance   a rate higher by this fraction missed the target; default {DEFAULT_TOLERANCE}
@@ -194,8 +194,8 @@ def _rates(found: SloCapacity) -> Table:
                 percent(found.mean(name, "tpot_attainment_frac")),
             )
         )
-    ratios = ("ratio", "95 %") if others else ()
-    columns = ("scheduler", "req/s", "±", "load", *ratios, "SLO %", "TTFT %", "TPOT %")
+    ratios = ("ratio", "±") if others else ()
+    columns = ("scheduler", "req/s", "±", "load", *ratios, "SLO %", "TTFT", "TPOT")
     against = f"; ratio to {first}" if others else ""
     title = f"largest rate that keeps the SLO (± half 95 % interval over seeds{against})"
     return tables.number_table(title, columns, rows)
@@ -205,7 +205,7 @@ def _ratio(found: SloCapacity, name: str, first: str) -> tuple[str, str]:
     if name == first:
         return ABSENT, ABSENT
     ratio, low, high = found.ratio(name, first)
-    return number(ratio, 3), ABSENT if math.isnan(low) else f"{low:.3f}…{high:.3f}"
+    return number(ratio, 3), number((high - low) / 2, 3)
 
 
 def _outcome(found: SloCapacity, name: str) -> str:
