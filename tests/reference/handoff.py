@@ -65,7 +65,7 @@ class HandOff:
 
     def _join(self, requests: list[int]) -> None:
         self.waiting += requests
-        self.has_joined = True
+        self.has_joined |= bool(requests)
 
     def _drop_binding(self, request: int) -> None:
         if not math.isnan(self.result.bound_at_s[request]):
