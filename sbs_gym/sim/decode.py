@@ -161,7 +161,8 @@ def _due_key(w, r):  # type: ignore[no-untyped-def]
     full = np.int64(decode.blocks) * w.setup.block_tokens - w.requests[r].input_tokens
     due = np.int64(decode.finish_step)
     if full + 1 < w.requests[r].output_tokens:
-        due = min(due, np.int64(decode.start_step) + steps_until(w, full + 1))
+        steps = max(1, steps_until(w, full + 1))  # at the earliest after its first step
+        due = min(due, np.int64(decode.start_step) + steps)
     return (due << _ID_BITS) | np.int64(r)
 
 

@@ -70,7 +70,7 @@ def note_blocked(w, k):  # type: ignore[no-untyped-def]
         return
     rank = w.ranks[k]
     blocked = False
-    if rank.head >= 0 and rank.head_done == 0:
+    if rank.queued_tokens > 0 and rank.head_done == 0:  # else the head is still under way
         blocked = w.requests[rank.head].input_tokens > rank.kv_free_tokens
     was_blocked = rank.blocked_since_s < math.inf
     if blocked and not was_blocked:

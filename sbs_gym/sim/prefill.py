@@ -34,7 +34,7 @@ def deliver_release(w, i, first, end, budget):  # type: ignore[no-untyped-def]
         rank.queued_tokens += request.input_tokens
         if rank.head < 0:
             rank.head = r
-            note_blocked(w, i * w.setup.dp + request.rank)
+        note_blocked(w, i * w.setup.dp + request.rank)
         instance.queued_tokens += request.input_tokens
     instance.budget_tokens = budget
     instance.released = 1
@@ -66,7 +66,8 @@ def consider_start(w, i):  # type: ignore[no-untyped-def]
 def _any_rank_may_start(w, i):  # type: ignore[no-untyped-def]
     for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
         rank = w.ranks[k]
-        if rank.head >= 0 and (rank.head_done > 0 or may_begin(w, k, rank.head)):
+        # A head without queued tokens has been sent and not delivered.
+        if rank.queued_tokens > 0 and (rank.head_done > 0 or may_begin(w, k, rank.head)):
             return True
     return False
 
