@@ -34,6 +34,8 @@ from sbs_gym.workload.trace.load import load_trace
 
 BACKLOG_REQUESTS = 20_000
 WARM_UP_FRAC = 0.1  # of the requests asked for, or of their time: run and not measured
+_FILLED_FRAC = 0.95  # of its steady state: what decode is at when measuring begins
+_WARM_UP_PRECISION = 0.001
 _REFERENCE_PRESET = "work_conserving"
 # Under the preset's own age_longest a backlog drains longest first: prompts of equal context meet
 # in a pass, and it drains faster than the same scheduler works in overload, so that a load below 1
@@ -188,15 +190,41 @@ def decode_fill_frac(config: RunConfig, rate_per_s: float, num_requests: int) ->
     Returns:
         The share, in (0, 1]; NaN without decode.
     """
+    residence_s = _residence_s(config)
+    if residence_s is None:
+        return math.nan
+    asked_s = num_requests / rate_per_s
+    since_s = WARM_UP_FRAC * asked_s
+    if config.workload.kind != "trace":
+        since_s = max(since_s, decode_warm_up_s(config))
+    return fill_frac(residence_s, since_s, since_s + (1.0 - WARM_UP_FRAC) * asked_s)
+
+
+def decode_warm_up_s(config: RunConfig) -> float:
+    """Return the seconds of arrivals after which decode is 95 % full; 0 without decode.
+
+    Steps take as long as at the fluid capacity here.
+    """
+    residence_s = _residence_s(config)
+    if residence_s is None:
+        return 0.0
+    low, high = 0.0, float(residence_s.max())
+    while high - low > _WARM_UP_PRECISION * high:
+        middle = 0.5 * (low + high)
+        filled = np.minimum(residence_s, middle).mean() >= _FILLED_FRAC * residence_s.mean()
+        low, high = (low, middle) if filled else (middle, high)
+    return high
+
+
+def _residence_s(config: RunConfig) -> FloatArray | None:
+    """Return the seconds in decode of the requests that capacities are computed from."""
     found = capacities(config).decode
     if found is None:
-        return math.nan
+        return None
     table = _backlog(config.workload, BACKLOG_REQUESTS, _SEED)
     answers = table.output_tokens[table.output_tokens >= 2].astype(np.int64)
     steps = steps_needed(answers - 1, config.cluster.tokens_per_step)
-    residence_s: FloatArray = steps.astype(np.float64) * found.step_s
-    until_s = num_requests / rate_per_s
-    return fill_frac(residence_s, WARM_UP_FRAC * until_s, until_s)
+    return steps.astype(np.float64) * found.step_s
 
 
 def mean_lengths(workload: WorkloadConfig) -> tuple[float, float]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sbs_gym.capacity import (
+    decode_warm_up_s,
     WARM_UP_FRAC,
     capacities,
     capacity_requests_per_s,
@@ -74,7 +76,9 @@ def measured_run(
     """Return the result of a run that is measured without its start and its drain.
 
     The first part is what the configuration asks for. Its first 10 % are a warm-up and are not
-    measured; behind it the workload goes on for as long again as the measured part (for a trace:
+    measured; where a synthetic workload meets decode the warm-up is longer if it takes longer until
+    decode is full (`capacity.decode_warm_up_s`), and the measured part is as long as without. Behind
+    it the workload goes on for as long again as the measured part (for a trace:
     as far as its own rest goes), so that the last measured requests meet the same traffic as the
     others. The run stops when the last measured request has finished.
 
@@ -134,12 +138,15 @@ def _plan_measured(config: RunConfig) -> _Plan:
         first, last = _measured_of_trace(config, table)
         table = _first_rows(table, min(len(table), last + (last - first)))
     elif config.horizon_s is not None:
-        warm_s = WARM_UP_FRAC * config.horizon_s
-        table = _synthetic(config, demand, None, 2.0 * config.horizon_s - warm_s)
-        first, last = _num_before(table, warm_s), _num_before(table, config.horizon_s)
+        measured_s = (1.0 - WARM_UP_FRAC) * config.horizon_s
+        warm_s = max(WARM_UP_FRAC * config.horizon_s, decode_warm_up_s(config))
+        table = _synthetic(config, demand, None, warm_s + 2.0 * measured_s)
+        first, last = _num_before(table, warm_s), _num_before(table, warm_s + measured_s)
     else:
-        last = _asked_num_requests(config) or 0
-        first = int(WARM_UP_FRAC * last)
+        asked = _asked_num_requests(config) or 0
+        few = int(WARM_UP_FRAC * asked)
+        first = max(few, math.ceil(decode_warm_up_s(config) * demand.rate_per_s))
+        last = first + asked - few
         table = _synthetic(config, demand, last + (last - first), None)
     return _checked(config, _Plan(table=table, measured=(first, last), demand=demand))
 
