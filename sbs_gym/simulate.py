@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sbs_gym.capacity import (
-    decode_warm_up_s,
     WARM_UP_FRAC,
     capacities,
     capacity_requests_per_s,
     decode_timing_for,
+    decode_warm_up_s,
     drain_rate,
     timing_for,
 )
@@ -77,10 +77,10 @@ def measured_run(
 
     The first part is what the configuration asks for. Its first 10 % are a warm-up and are not
     measured; where a synthetic workload meets decode the warm-up is longer if it takes longer until
-    decode is full (`capacity.decode_warm_up_s`), and the measured part is as long as without. Behind
-    it the workload goes on for as long again as the measured part (for a trace:
-    as far as its own rest goes), so that the last measured requests meet the same traffic as the
-    others. The run stops when the last measured request has finished.
+    decode is full (`capacity.decode_warm_up_s`), and the measured part is as long as without.
+    Behind it the workload goes on for as long again as the measured part (for a trace: as far as
+    its own rest goes), so that the last measured requests meet the same traffic as the others. The
+    run stops when the last measured request has finished.
 
     Args:
         config: What to run; num_requests and horizon_s count the first part only. For a trace

@@ -108,9 +108,9 @@ class ClusterConfig:
                 value = getattr(self, name)
                 if value is not None or name not in _NULLABLE:
                     require_number(f"cluster.{name}", value, low, high, unit=unit, integer=True)
-        for names, low, high, unit in _REAL:
+        for names, least, most, unit in _REAL:
             for name in names.split():
-                require_number(f"cluster.{name}", getattr(self, name), low, high, unit=unit)
+                require_number(f"cluster.{name}", getattr(self, name), least, most, unit=unit)
         require_choice("cluster.start_rule", self.start_rule, START_RULES)
         require_choice("cluster.decode_binding", self.decode_binding, BINDINGS)
         require_choice("cluster.transfer_overlap", self.transfer_overlap, OVERLAPS)

@@ -21,8 +21,8 @@ def best_fit(w, rules, r, count):  # type: ignore[no-untyped-def]
     setup = w.setup
     for h in range(rules.horizon_steps + 1):
         most = -math.inf
-        for k in range(setup.num_decode_ranks):
-            most = max(most, _load_ahead(w, k, h))
+        for g in range(setup.num_decode_ranks):
+            most = max(most, _load_ahead(w, g, h))
         w.look_ahead[h] = most
     weight = float(w.requests[r].input_tokens + 1)
     best, least_cost, least_kv = np.int64(-1), 0.0, 0.0
@@ -48,8 +48,8 @@ def _load_ahead(w, k, h):  # type: ignore[no-untyped-def]
 def best_response(w, r, count):  # type: ignore[no-untyped-def]
     """Return the candidate with the largest gain for the fullest rank's margin (BR-0)."""
     num, most = w.setup.num_decode_ranks, -math.inf
-    for k in range(num):
-        most = max(most, known_kv_tokens(w, k))
+    for g in range(num):
+        most = max(most, known_kv_tokens(w, g))
     weight = float(w.requests[r].input_tokens + 1)
     best, most_gain, least_kv = np.int64(-1), 0.0, 0.0
     for c in range(count):

@@ -287,7 +287,7 @@ def _stop_running(w, k, r, slot):  # type: ignore[no-untyped-def]
 def _evict(w, j, k):  # type: ignore[no-untyped-def]
     """Evict the request of rank `k` with the fewest tokens, then longest prompt, lowest id."""
     setup, rank, first = w.setup, w.decode_ranks[k], k * w.setup.max_running
-    best, best_start, best_input, best_r = -1, 0, 0, 0
+    best, best_start, best_input, best_r = -1, np.int64(0), np.int64(0), 0
     for slot in range(rank.num_running):
         r = w.running[first + slot] & _ID_MASK
         start, tokens = np.int64(w.decodes[r].start_step), np.int64(w.requests[r].input_tokens)

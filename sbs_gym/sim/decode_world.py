@@ -154,16 +154,12 @@ def collect_decode(world: World) -> DecodeRecords:
     order = np.argsort(started["ended_at_s"], kind="stable")  # NaN, not ended, comes last
     order = order[: len(order) - int(np.isnan(started["ended_at_s"]).sum())]
     recorded, dp = bool(world.setup.record_ranks), int(world.setup.decode_dp)
-    per_rank = [
-        array.reshape(-1, dp)[order] if recorded else None
-        for array in (world.step_batch, world.step_kv, world.step_blocks)
-    ]
     return DecodeRecords(
         decode=world.decodes[list(DECODE_RECORD.names or ())],
         steps=np.asarray(started[order]),
-        step_batch=per_rank[0],
-        step_kv_tokens=per_rank[1],
-        step_blocks=per_rank[2],
+        step_batch=world.step_batch.reshape(-1, dp)[order] if recorded else None,
+        step_kv_tokens=world.step_kv.reshape(-1, dp)[order] if recorded else None,
+        step_blocks=world.step_blocks.reshape(-1, dp)[order] if recorded else None,
         num_refusals=int(world.clock.num_refusals),
         prefill_kv_blocked_s=_blocked_s(world),
     )
