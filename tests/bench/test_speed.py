@@ -23,7 +23,7 @@ from sbs_gym.schema import load_config
 from sbs_gym.workload.generate import generate
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-CLUSTER = ["cluster.num_prefill=3", "cluster.prefill_dp=8"]
+CLUSTER = ["cluster.num_prefill=3", "cluster.prefill_dp=8", "cluster.num_decode=0"]
 REPEATS = 3
 CASES = [
     # scheduler, timing, workload, load, requests
