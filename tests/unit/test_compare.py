@@ -23,6 +23,7 @@ from sbs_gym.compare import (
     paired_table,
     ratio_interval,
 )
+from sbs_gym.config.groups import read_group
 from sbs_gym.errors import ConfigError, SbsGymError
 from sbs_gym.load_sweep import compare_loads
 from sbs_gym.result import result_from_records
@@ -161,9 +162,11 @@ def test_loads_with_decode_show_three_metrics(monkeypatch, capsys):
     assert "decode not steady" in text
 
 
-def test_prefill_alone_pairs_ttft_alone(comparison):
-    assert not comparison.has_decode
-    assert list(dict.fromkeys(comparison.paired["metric"])) == list(PAIRED_METRICS)
+def test_prefill_alone_pairs_ttft_alone():
+    alone = dict(read_group("cluster", "toy"), num_decode=0)
+    found = compare(configs("round_robin", "sbs", cluster=alone), 1)
+    assert not found.has_decode
+    assert list(dict.fromkeys(found.paired["metric"])) == list(PAIRED_METRICS)
 
 
 def test_every_scheduler_meets_the_same_requests_at_every_seed(comparison):
@@ -278,7 +281,8 @@ def test_another_trace_under_the_same_name_is_run_again(tmp_path, counted):
 def test_another_timing_file_under_the_same_name_is_run_again(tmp_path, counted):
     out = tmp_path / "out"
     timing = {"kind": "table", "path": pass_file(tmp_path, 1.0)}
-    one = configs("sbs", timing=timing, load=None, rate_per_s=5.0)
+    alone = dict(read_group("cluster", "toy"), num_decode=0)  # the file holds passes, no steps
+    one = configs("sbs", cluster=alone, timing=timing, load=None, rate_per_s=5.0)
     first = compare(one, 1, output_dir=out)
     pass_file(tmp_path, 2.0)
     second = compare(one, 1, output_dir=out)

@@ -141,14 +141,15 @@ def test_the_trace_puts_27_of_47_us_before_the_core():
 
 
 def test_every_busy_rank_votes_for_overlap_and_an_idle_one_does_not():
-    model = built(ranks=16)
-    kv = [16000.0] * 16
-    full, idle, small = ([128] * 15 + [last] for last in (128, 0, 63))
-    assert seconds(model, idle, kv) == seconds(model, full, kv)
-    assert seconds(model, small, kv) != seconds(model, full, kv)
-    tokens = built(ranks=16, q_tokens=2)
-    at, below = ([128] * 15 + [last] for last in (32, 31))
-    assert seconds(tokens, at, kv) != seconds(tokens, below, kv)
+    # From 128 tokens on every busy rank; what the fullest rank holds decides all the rest.
+    kv = [64000.0] * 72
+    never = dataclasses.replace(ROOFLINE, decode_overlap_min_tokens=1 << 30)
+    for q_tokens, enough in ((1, 128), (2, 64)):
+        model, alone = (built(c, ranks=72, q_tokens=q_tokens) for c in (ROOFLINE, never))
+        full, idle, small = ([128] * 71 + [last] for last in (enough, 0, enough - 1))
+        assert seconds(model, idle, kv) < seconds(alone, idle, kv)
+        assert seconds(model, full, kv) < seconds(alone, full, kv)
+        assert seconds(model, small, kv) == seconds(alone, small, kv)
 
 
 def test_overlap_loses_at_32_tokens_and_gains_at_256_as_published():

@@ -139,14 +139,16 @@ def step_row(tmp_path, **cells):
 
 
 def test_figures_of_a_step_are_its_time_in_other_words(tmp_path):
-    time = step_row(tmp_path)
-    cells = {"metric": "throughput_per_node", "value": "9000", "unit": "tok/s"}
-    assert step_row(tmp_path, **cells).predicted == pytest.approx(8 * 64 / time.predicted)
-    assert step_row(tmp_path, metric="tpot").predicted == time.predicted
-    layers = step_row(tmp_path, metric="time_61_layers")
+    many = {"tokens_per_rank": "128"}  # enough for two-batch overlap
+    time = step_row(tmp_path, **many)
+    cells = many | {"metric": "throughput_per_node", "value": "9000", "unit": "tok/s"}
+    assert step_row(tmp_path, **cells).predicted == pytest.approx(8 * 128 / time.predicted)
+    assert step_row(tmp_path, **many, metric="tpot").predicted == time.predicted
+    layers = step_row(tmp_path, **many, metric="time_61_layers")
     assert time.predicted - layers.predicted == pytest.approx(ROOFLINE.decode_overhead_s)
-    gain = {"metric": "tbo_speedup", "value": "1.1", "unit": "ratio"}
-    alone = step_row(tmp_path, metric="iteration_time_no_overlap")
+    alone = step_row(tmp_path, **many, metric="iteration_time_no_overlap")
+    assert alone.predicted > time.predicted
+    gain = many | {"metric": "tbo_speedup", "value": "1.1", "unit": "ratio"}
     assert step_row(tmp_path, **gain).predicted == pytest.approx(alone.predicted / time.predicted)
 
 
