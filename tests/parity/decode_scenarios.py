@@ -134,7 +134,7 @@ def _draw_room(draw: Random, sizes: list[int], factors: tuple[float, ...]) -> in
 
 
 def _draw_period(draw: Random, step_s: float, full_s: float) -> float:
-    periods_s = (0.3 * step_s, step_s, 2.5 * step_s, full_s, 0.7 * full_s, 20.0 * full_s, 3600.0)
+    periods_s = (0.3 * step_s, step_s, 2.5 * step_s, full_s, 0.7 * full_s, 20.0 * full_s, 1800.0)
     return max(0.001, draw.choices(periods_s, (2, 2, 3, 3, 2, 2, 1))[0])
 
 
