@@ -1,5 +1,6 @@
 """Capacity of decode as a fluid, by hand; both sides together; what a load then means."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from sbs_gym.capacity import (
     capacity_requests_per_s,
     decode_fill_frac,
     decode_timing_for,
+    decode_warm_up_s,
 )
 from sbs_gym.config.run import run_from_mapping
 from sbs_gym.decode_capacity import decode_capacity, decode_demand, fill_frac, steps_needed
@@ -196,12 +198,53 @@ def test_decode_fills_up_as_long_as_requests_stay():
     assert fill_frac(np.array([1.0, 9.0]), 3.0, 3.0) == pytest.approx(0.4)
 
 
-def test_a_window_that_is_too_early_for_long_answers_is_known():
-    one = config(answer=900)  # 529 steps of 0.02 s, 10.58 s
+def test_a_window_that_is_too_early_for_long_answers_is_known(tmp_path):
+    # Answers of 900 tokens take 529 steps of 0.02 s, 10.58 s, and a trace begins when it begins.
+    path = tmp_path / "trace.csv"
+    rows = [f"{k},10,900\n" for k in range(4)]
+    path.write_text("arrived_at_s,input_tokens,output_tokens\n" + "".join(rows))
+    one = config(workload={"kind": "trace", "name": "trace", "path": str(path)})
     assert decode_fill_frac(one, 1.0, 106) >= 0.99
     early = decode_fill_frac(one, 1.0, 10)  # the window from 1 s to 10 s
     assert early == pytest.approx(5.5 / 10.58)
     assert math.isnan(decode_fill_frac(config(cluster={"num_decode": 0}), 1.0, 10))
+
+
+def test_measuring_begins_when_constant_steps_have_filled_decode():
+    # The number that decodes grows in proportion to time: 95 % of 10.58 s.
+    one = config(answer=900)
+    assert decode_warm_up_s(one) == pytest.approx(0.95 * 10.58, rel=0.001)
+    assert decode_warm_up_s(one) >= 0.95 * 10.58
+    assert decode_fill_frac(one, 1.0, 10) > 0.95
+    assert decode_warm_up_s(config(answer=1)) == 0.0
+    assert decode_warm_up_s(config(cluster={"num_decode": 0})) == 0.0
+    # Of 1 to 100 steps, equally likely: E[min(K, t)] = t - t t / 200, 0.95 of 50 at t = 77.6.
+    answers = {"family": "uniform", "low_tokens": 2, "high_tokens": 101}
+    prompts = {"family": "constant", "value_tokens": 10}
+    mixed = {"name": "mixed", "input_tokens": prompts, "output_tokens": answers}
+    without = {"mtp_tokens": 1, "tokens_per_step": 1.0}
+    even = config(workload=mixed, cluster=without)
+    assert decode_warm_up_s(even) == pytest.approx(0.02 * 100 * (1 - 0.05**0.5), rel=0.02)
+
+
+def test_a_measured_run_is_as_long_as_without_and_begins_later():
+    one = config(answer=900, rate_per_s=10.0, num_requests=50, scheduler="round_robin")
+    first = math.ceil(10.0 * decode_warm_up_s(one))  # 101 instead of 5
+    requests = measured_run(one).requests
+    assert np.flatnonzero(requests["measured"]).tolist() == list(range(first, first + 45))
+    assert len(requests) == first + 45 + 45
+    long = dataclasses.replace(one, num_requests=2000)
+    assert np.flatnonzero(measured_run(long).requests["measured"])[0] == 200
+
+
+def test_a_measured_run_over_a_horizon_begins_later_too():
+    one = config(answer=900, rate_per_s=10.0, horizon_s=20.0, scheduler="round_robin")
+    warm_s = decode_warm_up_s(one)
+    requests = measured_run(one).requests
+    arrived = requests["arrived_at_s"]
+    inside = (arrived >= warm_s) & (arrived < warm_s + 18.0)
+    assert (requests["measured"] == inside).all()
+    assert arrived.max() == pytest.approx(warm_s + 36.0, abs=1.0)
 
 
 def test_room_beside_the_weights_of_the_default_decode_rank():
