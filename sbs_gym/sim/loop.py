@@ -44,26 +44,13 @@ def advance(w):  # type: ignore[no-untyped-def]
     again.
     """
     clock = w.clock
-    while True:
-        if clock.phase == _IN_ROUND:
-            return _ROUND_DUE
-        if clock.phase == _IN_PLACEMENT:
-            return _PLACEMENT_DUE
+    while clock.phase != _IN_ROUND and clock.phase != _IN_PLACEMENT:
         if clock.phase == _AFTER_ROUND:
             asked = clock.placement_asked and clock.num_waiting > 0
             clock.phase = _IN_PLACEMENT if asked else _AFTER_PLACEMENT
             clock.placement_asked = 0
-        elif clock.phase == _AFTER_PLACEMENT:
-            _handle_events(w, _ANY_KIND)
-            clock.phase = _NEXT_INSTANT
-        elif clock.phase == _BEFORE_ROUND:
-            if not _handle_events(w, _ROUND):
-                return _EVENTS_FULL
-            _handle_arrivals(w)
-            _handle_alarms(w)
-            clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
-            clock.asked = 0
-        else:
+            continue
+        if clock.phase == _NEXT_INSTANT:
             status = _may_go_on(w)
             if status >= 0:
                 return status
@@ -74,6 +61,17 @@ def advance(w):  # type: ignore[no-untyped-def]
             clock.now_s = now
             clock.instants_left -= 1
             clock.phase = _BEFORE_ROUND
+        before_kind = _ANY_KIND if clock.phase == _AFTER_PLACEMENT else _ROUND
+        if not _handle_events(w, before_kind):  # one call only: all engines are inlined here
+            return _EVENTS_FULL
+        if clock.phase == _AFTER_PLACEMENT:
+            clock.phase = _NEXT_INSTANT
+        else:
+            _handle_arrivals(w)
+            _handle_alarms(w)
+            clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
+            clock.asked = 0
+    return _ROUND_DUE if clock.phase == _IN_ROUND else _PLACEMENT_DUE
 
 
 @inlined
