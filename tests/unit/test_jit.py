@@ -60,17 +60,38 @@ def test_the_digest_names_every_source_file(tmp_path):
 
 WHOLE_RUN = """
 import hashlib
-from sbs_gym.capacity import timing_for
+from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.schedulers.driver import run
 from sbs_gym.schema import load_config
 from sbs_gym.workload.generate import generate
 config = load_config({options!r})
-table = generate(config.workload, config.arrivals, rate_per_s=6.0, seed=0, num_requests=150)
-records = run(table, config.cluster, config.scheduler, timing_for(config.cluster, config.timing),
-              seed=0)
-rows = repr([records.requests.tolist(), records.passes.tolist(), records.rank_pairs.tolist()])
-print(hashlib.sha256(rows.encode()).hexdigest(), len(records.passes))
+cluster = config.cluster
+table = generate(config.workload, config.arrivals, rate_per_s={rate}, seed=0, num_requests=150)
+records = run(
+    table, cluster, config.scheduler, timing_for(cluster, config.timing), seed=0,
+    decode_timing=decode_timing_for(cluster, config.timing) if cluster.num_decode else None,
+)
+parts = [records.requests, records.passes, records.rank_pairs]
+preempted = 0
+if cluster.num_decode:
+    parts += [records.decode, records.steps]
+    parts += [records.step_batch, records.step_kv_tokens, records.step_blocks]
+    preempted = records.decode["num_preempted"].sum()
+text = repr([part.tolist() for part in parts])
+text += repr([records.num_refusals, records.prefill_kv_blocked_s, records.ended_at_s])
+print(hashlib.sha256(text.encode()).hexdigest(), len(records.passes), len(records.steps),
+      records.num_refusals, preempted)
 """
+WORDS = ["cluster=toy", "cluster.chunk_tokens=3000"]
+# About four requests fill a decode rank, so that some are refused and some evicted.
+WHOLE_PATH = [
+    *WORDS,
+    "workload.input_tokens={family:uniform,low_tokens:50,high_tokens:900}",
+    "workload.output_tokens={family:uniform,low_tokens:1,high_tokens:60}",
+    "cluster.prefill_kv_tokens=4000",
+    "cluster.decode_kv_tokens=2000",
+    "cluster.report_period_s=0.5",
+]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +104,31 @@ print(hashlib.sha256(rows.encode()).hexdigest(), len(records.passes))
     ],
 )
 def test_plain_python_gives_the_same_bytes_as_compiled_code(options):
-    code = WHOLE_RUN.format(options=["cluster=toy", "cluster.chunk_tokens=3000", *options])
+    code = WHOLE_RUN.format(options=[*WORDS, "cluster.num_decode=0", *options], rate=6.0)
     compiled = run_python(code)
     assert int(compiled.split()[1]) > 30
+    assert run_python(code, NUMBA_DISABLE_JIT="1") == compiled
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["scheduler=sbs", "timing=roofline"],
+        ["scheduler=sbs:placement=bf_io", "timing=linear", "cluster.preempt=recompute"],
+        ["scheduler=round_robin:placement=exp_weighted", "cluster.decode_binding=at_dispatch"],
+        ["scheduler=round_robin:placement=vllm_kv", "timing=linear",
+         "cluster.transfer_overlap=none"],
+    ],
+)  # fmt: skip
+def test_plain_python_decodes_as_compiled_code_to_the_byte(options):
+    code = WHOLE_RUN.format(options=[*WHOLE_PATH, *options], rate=10.0)
+    compiled = run_python(code)
+    _, passes, steps, refusals, preempted = compiled.split()
+    assert int(passes) > 30
+    assert int(steps) > 200
+    assert int(refusals) > 0
+    assert int(preempted) > 0
+    assert run_python(code) == compiled  # in another process
     assert run_python(code, NUMBA_DISABLE_JIT="1") == compiled
 
 
@@ -93,7 +136,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process():
     code = (
         "import sbs_gym;"
         "r = sbs_gym.simulate(sbs_gym.load_config(['num_requests=3000', 'seed=11']));"
-        "print(r.requests['first_token_at_s'].to_numpy().tobytes().hex())"
+        "print(r.requests['finished_at_s'].to_numpy().tobytes().hex())"
     )
     first, second = run_python(code), run_python(code)
     assert first == second
