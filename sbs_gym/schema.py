@@ -81,7 +81,7 @@ def load_settings(overrides: Sequence[str] = (), *, also: Sequence[str] = ()) ->
     Raises:
         ConfigError: As `load_config`.
     """
-    words = [word for text in overrides for word in _without_variant(_Word.read(text))]
+    words = _without_variants([_Word.read(text) for text in overrides])
     chosen = _chosen_presets(words)
     for word in words:
         _check_key(word, chosen, also)
@@ -130,15 +130,32 @@ class _Word:
         return f"++{self.key}={self.raw}"
 
 
-def _without_variant(word: _Word) -> list[_Word]:
-    """Return `scheduler=sbs:placement=jsq` as the preset, its fields and a name that tells both."""
-    name = word.raw.strip().strip("'\"")
-    if word.key != "scheduler" or ":" not in name or name.startswith(LEARNED_PREFIX):
-        return [word]
+def _without_variants(words: Sequence[_Word]) -> list[_Word]:
+    """Return `scheduler=sbs:placement=jsq` as the preset, a name that tells all, and its fields.
+
+    The last scheduler counts, as for every key; its fields come last, so that its name is true.
+    """
+    presets = [word for word in words if word.key == "scheduler"]
+    if not presets:
+        return list(words)
+    others = [word for word in words if word.key != "scheduler"]
+    name = presets[-1].raw.strip().strip("'\"")
+    if ":" not in name or name.startswith(LEARNED_PREFIX):
+        return [presets[-1], *others]
     preset, *parts = name.split(":")
-    fields_ = [_Word.read(f"scheduler.{part}") for part in parts]
     named = _Word(key="scheduler.name", raw=f"'{name}'")
-    return [_Word(key="scheduler", raw=preset), *fields_, named]
+    changes = [_variant_field(name, part) for part in parts]
+    return [_Word(key="scheduler", raw=preset), named, *others, *changes]
+
+
+def _variant_field(name: str, text: str) -> _Word:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value) or key == "name":
+        raise ConfigError(
+            f"scheduler={name!r}: {text!r} changes nothing in a preset; expected field=value, "
+            "for example sbs:placement=jsq"
+        )
+    return _Word(key=f"scheduler.{key}", raw=value)
 
 
 def _chosen_presets(words: Sequence[_Word]) -> dict[str, str]:

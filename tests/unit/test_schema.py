@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -76,6 +77,24 @@ def test_a_length_law_keeps_its_other_parameters():
     assert law.input_tokens.high_tokens == 64_000
 
 
+def test_a_name_may_change_its_preset():
+    plain = load_config(["scheduler=sbs"]).scheduler
+    found = load_config(["scheduler=sbs:placement=jsq:multiplier=0.5"]).scheduler
+    assert found.name == "sbs:placement=jsq:multiplier=0.5"
+    changed = {"name": found.name, "placement": "jsq", "multiplier": 0.5}
+    assert found == dataclasses.replace(plain, **changed)
+    assert load_config(["scheduler='sbs:placement=jsq'"]).scheduler.placement == "jsq"
+
+
+def test_a_name_that_changes_its_preset_is_true():
+    both = load_config(["scheduler=sbs:placement=jsq", "scheduler.placement=random"]).scheduler
+    assert (both.name, both.placement) == ("sbs:placement=jsq", "jsq")
+    last = load_config(["scheduler=sbs:placement=jsq", "scheduler=lpt"])
+    assert last == load_config(["scheduler=lpt"])
+    other = load_config(["scheduler=sbs:placement=jsq", "scheduler.alpha=0.5"]).scheduler
+    assert other.alpha == 0.5
+
+
 @pytest.mark.parametrize(
     "word, told",
     [
@@ -92,6 +111,15 @@ def test_a_length_law_keeps_its_other_parameters():
         ("load=0.5,0.6", "lists several values"),
         ("load={a", "cannot be read"),
         ("scheduler=sbs,lpt", "takes one scheduler"),
+        ("scheduler=sbss:placement=jsq", "Did you mean 'sbs'"),
+        ("scheduler=sbs:placment=jsq", "Did you mean 'placement'"),
+        ("scheduler=sbs:placement=jsqq", "Did you mean 'jsq'"),
+        ("scheduler=sbs:release=immediate", "scheduler.routing='staggered'"),
+        ("scheduler=sbs:", "'' changes nothing in a preset"),
+        ("scheduler=sbs:placement", "'placement' changes nothing"),
+        ("scheduler=sbs:placement=", "'placement=' changes nothing"),
+        ("scheduler=sbs:name=best", "'name=best' changes nothing"),
+        ("scheduler=:placement=jsq", "scheduler=''"),
         ("scheduler.full_batch_bypass=1", "expected true or false"),
         ("scheduler.alpha=null", "needs a value"),
         ("scheduler.release=gated", "Known: "),
