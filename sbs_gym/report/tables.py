@@ -13,6 +13,7 @@ from rich.table import Table
 from sbs_gym.report.style import known, milliseconds, number, percent
 
 _NARROWEST, _WIDEST = 80, 120
+_GAP = 2  # between two columns
 _SIDES = ("prefill", "decode")
 
 
@@ -39,13 +40,37 @@ def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def number_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose first column is a name and whose others are numbers."""
+    """Return a table whose first column is a name and whose others are numbers.
+
+    Numbers are never cut: where the table does not fit 80 columns, headings wrap and the name of a
+    changed preset, `sbs:placement=jsq`, takes a line per change.
+    """
+    widths = [_width([column.split() for column in columns], rows, k) for k in range(len(columns))]
+    if sum(widths) + _GAP * (len(widths) - 1) > _NARROWEST:
+        rows = [[_in_lines(cell) for cell in row] for row in rows]
+        columns = [column.replace(" ", "\n") for column in columns]
     table = _table(title)
-    for place, column in enumerate(columns):
-        table.add_column(column, no_wrap=place == 0, justify="left" if place == 0 else "right")
+    for k, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        in_lines = any("\n" in row[k] for row in rows)
+        table.add_column(
+            column,
+            no_wrap=k == 0 and not in_lines,
+            overflow="fold",
+            justify="left" if k == 0 else "right",
+            min_width=None if in_lines else width,
+        )
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _width(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], k: int) -> int:
+    """Return the least width of column `k`, with one word of its heading per line."""
+    return max(map(len, [*headings[k], *(row[k] for row in rows)]), default=0)
+
+
+def _in_lines(cell: str) -> str:
+    return cell.replace(":", "\n  ") if "=" in cell else cell
 
 
 def rate_line(summary: Mapping[str, Any]) -> str:
