@@ -115,7 +115,12 @@ class ClusterConfig:
         require_choice("cluster.decode_binding", self.decode_binding, BINDINGS)
         require_choice("cluster.transfer_overlap", self.transfer_overlap, OVERLAPS)
         require_choice("cluster.preempt", self.preempt, PREEMPTIONS)
-        require_number("cluster.tokens_per_step", self.tokens_per_step, 1, self.mtp_tokens)
+        require_number("cluster.tokens_per_step", self.tokens_per_step, 1, 8)
+        if self.tokens_per_step > self.mtp_tokens:
+            raise ConfigError(
+                f"cluster.tokens_per_step={self.tokens_per_step} is more than a step is given, "
+                f"cluster.mtp_tokens={self.mtp_tokens}; expected a number in [1, {self.mtp_tokens}]"
+            )
         if self.num_decode > 0 and self.start_rule == "free_running":
             raise ConfigError(
                 "cluster.start_rule='free_running' is for queueing theory and knows no KV room; "
