@@ -14,7 +14,7 @@ from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.placement_ahead import best_fit, best_response, draw_by_weight
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Placement, PolicyPurpose
-from sbs_gym.sim.handoff import bind, blocks_for
+from sbs_gym.sim.handoff import bind, blocks_for, is_passed_over, pass_over_those_behind
 from sbs_gym.sim.prefill import consider_start
 from sbs_gym.sim.reports import (
     known_blocks,
@@ -36,22 +36,26 @@ _MIN_FOR_QUARTILES = 4
 @compiled
 def run_placement(w, rules):  # type: ignore[no-untyped-def]
     """Try to bind every request that waits for a decode rank; forget those that were granted."""
-    if rules.longest_first:
+    at_dispatch = w.setup.bind_at_dispatch
+    if rules.longest_first and not at_dispatch:
         _sort_longest_first(w)
+    w.clock.num_placements += 1
     num, kept = w.clock.num_waiting, 0
     has_ranks = True
     for position in range(num):
         r = w.waiting[position]
         granted = False
-        if has_ranks:
+        if has_ranks and not (at_dispatch and is_passed_over(w, r)):
             k = choose_decode_rank(w, rules, r)
             has_ranks = k >= 0
             granted = has_ranks and bind(w, r, k)
         if not granted:
             w.waiting[kept] = r
             kept += 1
+            if at_dispatch:
+                pass_over_those_behind(w, r)
     w.clock.num_waiting = kept
-    if w.setup.bind_at_dispatch and kept < num:
+    if at_dispatch and kept < num:
         for i in range(w.setup.num_prefill):
             consider_start(w, i)
 

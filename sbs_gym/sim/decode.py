@@ -13,15 +13,20 @@ import numpy as np
 
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.events import push_event
-from sbs_gym.sim.handoff import blocks_for, decode_rank_of, finish_request, leave_decode_rank
+from sbs_gym.sim.handoff import (
+    blocks_for,
+    decode_rank_of,
+    finish_request,
+    leave_decode_rank,
+    schedule_step,
+)
 from sbs_gym.sim.heap import sift_down, sift_up
 from sbs_gym.sim.skew import skew_now
 from sbs_gym.sim.state import Kind
 from sbs_gym.timing.decode import decode_rank_cost_s, decode_step_s
 from sbs_gym.timing.luck import pass_jitter
 
-_STEP_END, _STEP_START = int(Kind.STEP_END), int(Kind.STEP_START)
-_TRANSFER_END = int(Kind.TRANSFER_END)
+_STEP_END, _TRANSFER_END = int(Kind.STEP_END), int(Kind.TRANSFER_END)
 _ID_BITS = 32
 _ID_MASK = (1 << _ID_BITS) - 1
 
@@ -61,15 +66,7 @@ def queue_on_rank(w, r, has_returned):  # type: ignore[no-untyped-def]
         rank.arrived_tail = r
         if rank.arrived < 0:
             rank.arrived = r
-    j = k // w.setup.decode_dp
-    if not w.engines[j].busy and not w.engines[j].start_scheduled:
-        _schedule_start(w, j)
-
-
-@inlined
-def _schedule_start(w, j):  # type: ignore[no-untyped-def]
-    w.engines[j].start_scheduled = 1
-    push_event(w, w.clock.now_s, _STEP_START, j, 0, 0, 0)
+    schedule_step(w, k // w.setup.decode_dp)
 
 
 @compiled
@@ -240,7 +237,7 @@ def finish_step(w, j):  # type: ignore[no-untyped-def]
     row.num_finished = num_finished
     row.num_preempted = num_preempted
     if goes_on:
-        _schedule_start(w, j)
+        schedule_step(w, j)
 
 
 @inlined

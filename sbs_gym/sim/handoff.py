@@ -12,7 +12,7 @@ from sbs_gym.sim.events import push_event
 from sbs_gym.sim.reports import ask_for_sample, note_grant
 from sbs_gym.sim.state import Kind, Life
 
-_TRANSFER_END = int(Kind.TRANSFER_END)
+_TRANSFER_END, _STEP_START = int(Kind.TRANSFER_END), int(Kind.STEP_START)
 _HANDED_OVER, _FINISHED, _REJECTED = int(Life.HANDED_OVER), int(Life.FINISHED), int(Life.REJECTED)
 
 
@@ -170,8 +170,19 @@ def leave_decode_rank(w, r):  # type: ignore[no-untyped-def]
 
 @inlined
 def _unbind(w, r):  # type: ignore[no-untyped-def]
-    w.decode_ranks[decode_rank_of(w, r)].coming_tokens -= w.requests[r].input_tokens + 1
+    k = decode_rank_of(w, r)
+    w.decode_ranks[k].coming_tokens -= w.requests[r].input_tokens + 1
     leave_decode_rank(w, r)
+    if w.decode_ranks[k].returned >= 0:  # it may have waited for just these blocks
+        schedule_step(w, k // w.setup.decode_dp)
+
+
+@inlined
+def schedule_step(w, j):  # type: ignore[no-untyped-def]
+    """Schedule a step of decode instance `j` for this instant, if it is idle and none is."""
+    if not w.engines[j].busy and not w.engines[j].start_scheduled:
+        w.engines[j].start_scheduled = 1
+        push_event(w, w.clock.now_s, _STEP_START, j, 0, 0, 0)
 
 
 @inlined
@@ -185,3 +196,17 @@ def _book_transfer(w, r):  # type: ignore[no-untyped-def]
     source.nic_free_at_s = end_s
     destination.nic_free_at_s = end_s
     push_event(w, end_s + setup.transfer_latency_s, _TRANSFER_END, 0, r, 0, 0)
+
+
+@inlined
+def is_passed_over(w, r):  # type: ignore[no-untyped-def]
+    """Return whether an earlier prompt of the same prefill rank was left waiting in this round."""
+    k = w.requests[r].instance * w.setup.dp + w.requests[r].rank
+    return w.ranks[k].passed_over == w.clock.num_placements
+
+
+@inlined
+def pass_over_those_behind(w, r):  # type: ignore[no-untyped-def]
+    """Let the prompts behind `r` on its prefill rank wait too."""
+    k = w.requests[r].instance * w.setup.dp + w.requests[r].rank
+    w.ranks[k].passed_over = w.clock.num_placements

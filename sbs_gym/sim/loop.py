@@ -26,6 +26,7 @@ _STEP_END, _TRANSFER_END = int(Kind.STEP_END), int(Kind.TRANSFER_END)
 _SAMPLE, _STEP_START = int(Kind.SAMPLE), int(Kind.STEP_START)
 _DISPATCH_DELIVERED, _PASS_START = int(Kind.DISPATCH_DELIVERED), int(Kind.PASS_START)
 _ANY_KIND = int(Kind.PASS_START) + 1
+_PATIENCE = 100  # reports of an instance to which nothing happens any more
 _NEXT_INSTANT, _IN_ROUND = int(Phase.NEXT_INSTANT), int(Phase.ROUND)
 _AFTER_ROUND, _IN_PLACEMENT = int(Phase.AFTER_ROUND), int(Phase.PLACEMENT)
 _BEFORE_ROUND, _AFTER_PLACEMENT = int(Phase.BEFORE_ROUND), int(Phase.AFTER_PLACEMENT)
@@ -80,6 +81,8 @@ def _may_go_on(w):  # type: ignore[no-untyped-def]
     clock, setup = w.clock, w.setup
     if clock.num_done == setup.num_requests or clock.num_measured_left == 0:
         return _DONE
+    if clock.num_report_events > 0 and _only_reports_are_left(w):
+        return _DONE
     if clock.instants_left <= 0:
         return _SLICE_OVER
     if clock.pass_capacity - clock.num_passes < setup.num_prefill:
@@ -91,6 +94,18 @@ def _may_go_on(w):  # type: ignore[no-untyped-def]
     if clock.event_capacity - clock.num_events < event_slack(w):
         return _EVENTS_FULL
     return -1
+
+
+@inlined
+def _only_reports_are_left(w):  # type: ignore[no-untyped-def]
+    """Return whether nothing can happen any more: requests are forgotten, engines report on."""
+    clock, setup = w.clock, w.setup
+    if clock.num_events > clock.num_report_events:
+        clock.idle_reports = 0
+    alarm_s = min(clock.timer_at_s, clock.watchdog_at_s)
+    if clock.next_arrival < setup.num_requests or alarm_s < math.inf:
+        clock.idle_reports = 0
+    return clock.idle_reports >= setup.num_decode * (_PATIENCE + setup.report_slots - 2)
 
 
 @inlined

@@ -24,6 +24,7 @@ def ask_for_sample(w, j):  # type: ignore[no-untyped-def]
     if number * period_s <= now:
         number += 1
     w.engines[j].sample_scheduled = 1
+    w.clock.num_report_events += 1
     push_event(w, number * period_s, _SAMPLE, j, 0, 0, 0)
 
 
@@ -47,7 +48,7 @@ def sample(w, j):  # type: ignore[no-untyped-def]
         report.granted = view.granted
         report.granted_blocks = view.granted_blocks
         report.granted_tokens = view.granted_tokens
-    push_event(w, w.clock.now_s + setup.signal_delay_s, _REPORT, j, slot, 0, 0)
+    push_event(w, w.clock.now_s + setup.signal_delay_s, _REPORT, j, slot, 0, 0)  # in its place
     if engine.num_bound > 0:
         ask_for_sample(w, j)
 
@@ -66,6 +67,8 @@ def note_report(w, j, slot):  # type: ignore[no-untyped-def]
         view.granted_blocks_before = report.granted_blocks
         view.granted_tokens_before = report.granted_tokens
         view.refused = 0
+    w.clock.num_report_events -= 1
+    w.clock.idle_reports += 1
     w.clock.placement_asked = 1
 
 

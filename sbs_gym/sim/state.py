@@ -164,6 +164,9 @@ CLOCK = dtype_of(
     ("signal_capacity", np.int64),
     ("pass_capacity", np.int64),
     ("num_waiting", np.int64),  # prompts that wait for a decode rank
+    ("num_report_events", np.int64),  # samples and reports among the events
+    ("idle_reports", np.int64),  # reports since anything else happened
+    ("num_placements", np.int64),  # placement rounds so far
     ("placement_asked", np.int64),  # 1: a placement round is due if prompts wait
     ("next_place", np.int64),  # round robin over decode ranks
     ("next_scan", np.int64),  # where vllm_kv starts to look
@@ -220,6 +223,7 @@ RANK = dtype_of(
     ("num_chunks", np.int32),
     # KV room, where decode is modelled.
     ("kv_free_tokens", np.int64),
+    ("passed_over", np.int64),  # last placement round that left a prompt of it waiting
     ("pass_head_done", np.int64),  # tokens of `pass_head` done before the running pass
     ("nic_free_at_s", np.float64),
     ("blocked_since_s", np.float64),  # inf: its head, if any, fits

@@ -41,11 +41,6 @@ def with_decode(given: Scenario, draw: Random) -> Scenario:
     changes = _draw_links(draw, answered, full_s) | _draw_rooms(draw, answered)
     changes["report_period_s"] = _draw_period(draw, step_s, full_s)
     changes["stop_at_s"] = draw.choice((given.stop_at_s, math.inf))
-    if answered.decode_binding == AT_DISPATCH and math.isinf(changes["stop_at_s"]):
-        # A held head before a bound request may wait for the blocks of that request: for ever.
-        wait_s = draw.choice((50.0, 200.0, 1000.0)) * full_s
-        wait_s = min(wait_s, max(10.0 * full_s, 3000.0 * changes["report_period_s"]))
-        changes["stop_at_s"] = given.arrived_at_s[-1] + wait_s
     complete = dataclasses.replace(answered, **changes)
     return with_decode_timing(complete, _draw_timing(draw, complete, step_s))
 

@@ -67,6 +67,11 @@ class Agenda:
         at_s, kind, _, content = self._heap[0]
         return at_s, kind, content
 
+    def holds_only_reports(self) -> bool:
+        """Return whether samples and reports are to come, and nothing else but the horizon."""
+        live = {e[1] for e in self._heap if not self._is_cancelled(*e[1:])} - {Kind.HORIZON}
+        return bool(live) and live <= {Kind.SAMPLE, Kind.REPORT}
+
     def take(self) -> None:
         heapq.heappop(self._heap)
 

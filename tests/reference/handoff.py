@@ -57,7 +57,7 @@ class HandOff:
         for prompt in prompts:
             self.last_tokens[prompt.request] = prompt.last_tokens
             if self.scenario.ends_with_first_token(prompt.request):
-                self._drop_binding(prompt.request)
+                self._drop_binding(prompt.request, now)
             elif self.scenario.decode_binding == AT_PREFILL_END:
                 self._join([prompt.request])
             else:
@@ -67,9 +67,12 @@ class HandOff:
         self.waiting += requests
         self.has_joined |= bool(requests)
 
-    def _drop_binding(self, request: int) -> None:
-        if not math.isnan(self.result.bound_at_s[request]):
-            self._rank_of(request).let_go(request)
+    def _drop_binding(self, request: int, now: float) -> None:
+        if math.isnan(self.result.bound_at_s[request]):
+            return
+        self._rank_of(request).let_go(request)
+        if self._rank_of(request).returned:
+            self.engines[self.result.decode_instance[request]].ask_to_start(now)
 
     def _rank_of(self, request: int) -> DecodeRank:
         instance = self.result.decode_instance[request]
@@ -79,11 +82,22 @@ class HandOff:
 
     def run_round(self, now: float) -> None:
         self.has_joined = False
-        for request in self.placement.in_order(self.waiting):
+        held: set[tuple[int, int]] = set()  # prefill ranks with an earlier request that waits
+        for request in self._in_order():
+            source = (self.result.instance[request], self.result.rank[request])
+            if source in held:
+                continue
             rank = self.placement.choose(request)
             if rank is None:
                 return
             self._ask(request, rank, now)
+            if self.scenario.decode_binding == AT_DISPATCH and request in self.waiting:
+                held.add(source)
+
+    def _in_order(self) -> list[int]:
+        if self.scenario.decode_binding == AT_DISPATCH:
+            return list(self.waiting)
+        return list(self.placement.in_order(self.waiting))
 
     def _ask(self, request: int, number: int, now: float) -> None:
         instance, rank = divmod(number, self.scenario.decode_dp)

@@ -35,6 +35,7 @@ class World:
         if scenario.num_decode > 0:
             self.handoff = HandOff(scenario, self.agenda, self.result)
         self.round_due = self.is_called_for_placement = False
+        self.idle_reports = 0  # since anything but samples and reports was to come
         self.awaited = list(range(*(scenario.measured or (0, scenario.num_requests))))
         for request, at_s in enumerate(scenario.arrived_at_s):
             self.agenda.schedule(Kind.ARRIVAL, at_s, request)
@@ -47,7 +48,7 @@ class World:
             event = self.agenda.next_event()
             if self._rounds_come_before(event, now) and self._run_a_due_round(now):
                 continue
-            if event is None or (event[0] > now and self._is_done()):
+            if event is None or (event[0] > now and (self._is_done() or self._is_forgotten())):
                 break  # an instant is handled whole
             now, kind, content = event
             if kind == Kind.HORIZON:
@@ -68,6 +69,14 @@ class World:
         while self.awaited and self.result.is_settled(self.awaited[-1]):
             self.awaited.pop()
         return not self.awaited
+
+    def _is_forgotten(self) -> bool:
+        """Return whether nothing can happen to the requests that are left."""
+        s = self.scenario
+        if not self.agenda.holds_only_reports():
+            self.idle_reports = 0
+        delay = math.ceil(s.signal_delay_s / s.report_period_s) if s.num_decode > 0 else 0
+        return s.num_decode > 0 and self.idle_reports >= s.num_decode * (100 + delay)
 
     # Rounds: the scheduler's first, then placement.
 
@@ -126,6 +135,7 @@ class World:
             handoff.sample(content, now)
         elif kind == Kind.REPORT:
             assert isinstance(content, Report)
+            self.idle_reports += 1
             handoff.placement.hear(content.instance, content.sampled_at_s, content.ranks)
         else:
             assert kind == Kind.STEP_START
