@@ -23,6 +23,7 @@ from sbs_gym.decode_capacity import (
     decode_demand,
     fill_frac,
     steps_needed,
+    which_decode,
 )
 from sbs_gym.errors import ConfigError, SimulationError, require_number
 from sbs_gym.schedulers import driver
@@ -222,7 +223,7 @@ def _residence_s(config: RunConfig) -> FloatArray | None:
     if found is None:
         return None
     table = _backlog(config.workload, BACKLOG_REQUESTS, _SEED)
-    answers = table.output_tokens[table.output_tokens >= 2].astype(np.int64)
+    answers = table.output_tokens[which_decode(table, config.cluster)].astype(np.int64)
     steps = steps_needed(answers - 1, config.cluster.tokens_per_step)
     return steps.astype(np.float64) * found.step_s
 

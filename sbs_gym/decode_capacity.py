@@ -92,12 +92,11 @@ def decode_demand(table: RequestTable, cluster: ClusterConfig) -> DecodeDemand |
     Raises:
         ConfigError: If the weights leave no KV room.
     """
-    prompts = table.input_tokens.astype(np.int64)
-    answers = table.output_tokens.astype(np.int64)
-    decodes = (answers >= 2) & _fits(prompts, answers, cluster)
+    decodes = which_decode(table, cluster)
     if not decodes.any():
         return None
-    prompts, answers = prompts[decodes], answers[decodes]
+    prompts = table.input_tokens[decodes].astype(np.int64)
+    answers = table.output_tokens[decodes].astype(np.int64)
     steps = steps_needed(answers - 1, cluster.tokens_per_step)
     num_steps = float(steps.sum())
     generated = cluster.tokens_per_step * (steps * (steps - 1) / 2.0)
@@ -144,6 +143,14 @@ def decode_capacity(
         kv_held_frac=batches[best] / fill_room,
         least_tpot_s=step_s[0] * demand.steps_per_token,
     )
+
+
+def which_decode(table: RequestTable, cluster: ClusterConfig) -> NDArray[np.bool_]:
+    """Return which requests decode: answers of several tokens that the cluster does not reject."""
+    prompts = table.input_tokens.astype(np.int64)
+    answers = table.output_tokens.astype(np.int64)
+    decodes: NDArray[np.bool_] = (answers >= 2) & _fits(prompts, answers, cluster)
+    return decodes
 
 
 def fill_frac(residence_s: FloatArray, since_s: float, until_s: float) -> float:

@@ -227,6 +227,16 @@ def test_measuring_begins_when_constant_steps_have_filled_decode():
     assert decode_warm_up_s(even) == pytest.approx(0.02 * 100 * (1 - 0.05**0.5), rel=0.02)
 
 
+def test_answers_that_are_rejected_do_not_fill_decode():
+    # On a rank of 1,000 tokens only answers up to 990 fit beside a prompt of 10.
+    answers = {"family": "uniform", "low_tokens": 2, "high_tokens": 3000}
+    prompts = {"family": "constant", "value_tokens": 10}
+    mixed = {"name": "mixed", "input_tokens": prompts, "output_tokens": answers}
+    without = {"mtp_tokens": 1, "tokens_per_step": 1.0}
+    one = config(workload=mixed, cluster=without)
+    assert decode_warm_up_s(one) == pytest.approx(0.02 * 990 * (1 - 0.05**0.5), rel=0.03)
+
+
 def test_a_measured_run_is_as_long_as_without_and_begins_later():
     one = config(answer=900, rate_per_s=10.0, num_requests=50, scheduler="round_robin")
     first = math.ceil(10.0 * decode_warm_up_s(one))  # 101 instead of 5
