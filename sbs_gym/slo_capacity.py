@@ -218,8 +218,8 @@ def why_not(search: RateSearch, summary: Mapping[str, Any]) -> str | None:
         return (
             f"no rate meets the SLO: at {rate}, {LEAST_FRAC:g} of capacity, {attained:.1f} % of "
             f"requests meet it and {target:g} % are asked for"
-            + f" ({', '.join(parts)})"
-            * bool(parts)
+            + f" ({', '.join(parts)})" * bool(parts)
+            + _rejections(summary)
         )
     if search.outcome == "unbounded":
         return (
@@ -227,6 +227,14 @@ def why_not(search: RateSearch, summary: Mapping[str, Any]) -> str | None:
             "capacity: the run is too short for queues to grow up to it; give more num_requests"
         )
     return None
+
+
+def _rejections(summary: Mapping[str, Any]) -> str:
+    """Return that requests are rejected at any rate, which no SLO survives; empty if none is."""
+    rejected, arrived = int(summary.get("num_rejected", 0)), int(summary.get("num_arrived", 0))
+    if not rejected:
+        return ""
+    return f"; {rejected} of {arrived} requests are rejected"
 
 
 @dataclass(slots=True)

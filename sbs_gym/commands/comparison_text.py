@@ -13,7 +13,7 @@ from sbs_gym.compare import Comparison
 from sbs_gym.config.run import RunConfig
 from sbs_gym.load_sweep import LoadSweep
 from sbs_gym.report import comparison, decode_comparison, load_tables, tables
-from sbs_gym.report.style import number, signed_percent
+from sbs_gym.report.style import number, percent, signed_percent
 from sbs_gym.workload.trace.recorded import recorded
 
 TABLES = ("ttft", "engines", "pairs", "lengths")
@@ -38,10 +38,23 @@ def show_comparison(
         *drawn_arrivals(config, first),
         *_luck_of_seeds(config, scaled),
         f"{tables.rate_line(first)}; {_seeds(found)}",
+        *_rejected([found]),
         *_still_filling([found]),
         "",
         *(table for name in shown for table in made[name]),
     )
+
+
+def _rejected(found: Sequence[Comparison]) -> list[str]:
+    """Return the line that requests were rejected in one of them, none if none was."""
+    counts = [one.runs.groupby("scheduler")[["num_rejected", "num_arrived"]].sum() for one in found]
+    most = max(float((c["num_rejected"] / c["num_arrived"]).max()) for c in counts)
+    if not most > 0.0:
+        return []
+    return [
+        f"rejected: up to {percent(most)} % of a scheduler's requests; latencies are those of the "
+        "others, and the SLO counts them as missed"
+    ]
 
 
 def _still_filling(found: Sequence[Comparison]) -> list[str]:
@@ -104,6 +117,7 @@ def show_loads(
         *drawn_arrivals(config, None),
         *_luck_of_seeds(config, True),
         f"capacity {capacity} requests/s; {_seeds(found.first)}",
+        *_rejected([*found.comparisons.values()]),
         *_still_filling([*found.comparisons.values()]),
         *load_tables.legend(found.table, better),
         "",
