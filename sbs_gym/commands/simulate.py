@@ -44,6 +44,9 @@ steps.parquet, by_length.parquet, config.yaml and provenance.json.
 
 SLO = ("slo.*",)  # listed among the known words; its fields are words of their own
 
+_ENDS = ("start", "end")
+_LONG_DRAIN = 0.2  # of the run: from here on rates are told to be below those of traffic
+
 
 def run(words: Sequence[str]) -> None:
     """Run one simulation and print it."""
@@ -64,12 +67,26 @@ def show_result(result: Result) -> None:
         f"{result.config.scheduler.name}, seed {result.config.seed}, {setting_line(result.config)}",
         *drawn_arrivals(result.config, result.summary),
         f"{tables.rate_line(result.summary)}; {tables.overload_line(result.summary)}",
+        *_drain_told(result),
         "",
         tables.latency_table(result.summary),
         tables.engine_table(result.summary),
         *(made(result.summary) for made in _of_decode(result.config)),
         tables.length_table(result.by_length),
     )
+
+
+def _drain_told(result: Result) -> list[str]:
+    """Return the line that rates hold a long drain, none if it is short."""
+    start_s, end_s = (float(result.summary[f"window_{name}_at_s"] or 0.0) for name in _ENDS)
+    span_s = end_s - start_s
+    drain_s = end_s - float(result.requests["arrived_at_s"].max())
+    if not span_s > 0.0 or drain_s < _LONG_DRAIN * span_s:
+        return []
+    return [
+        f"rates and engines hold the drain behind the last arrival, {100 * drain_s / span_s:.0f} % "
+        "of the run; `sbs-gym compare` measures steady traffic"
+    ]
 
 
 def _of_decode(config: RunConfig) -> list[Callable[[Mapping[str, Any]], Table]]:
