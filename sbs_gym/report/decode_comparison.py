@@ -113,17 +113,24 @@ def kv_table(runs: pd.DataFrame) -> Table:
 def paired_table(paired: pd.DataFrame) -> Table:
     """Return relative differences of TTFT, TPOT and goodput, paired by seed, in per cent.
 
+    A reference that is the only one stands in the title.
+
     Args:
         paired: One row per metric and pair: `scheduler`, `reference`, `metric`, `ratio`,
             `ratio_low`, `ratio_high`.
     """
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for (reference, name), group in paired.groupby(["reference", "scheduler"], sort=False):
         found = group.set_index("metric")[["ratio", "ratio_low", "ratio_high"]]
         cells = (difference(*map(float, found.loc[metric])) for metric in PAIRED.values())
         rows.append((str(name), str(reference), *cells))
-    title = "differences (%, paired by seed, ± half 95 % interval)"
-    table = number_table(title, ("scheduler", "against", *PAIRED), rows)
+    how = "(%, paired by seed, ± half 95 % interval)"
+    references = {row[1] for row in rows}
+    if len(references) == 1:
+        rows = [(row[0], *row[2:]) for row in rows]
+        title = f"differences from {references.pop()} {how}"
+        return number_table(title, ("scheduler", *PAIRED), rows)
+    table = number_table(f"differences {how}", ("scheduler", "against", *PAIRED), rows)
     table.columns[1].justify = "left"
     return table
 

@@ -13,18 +13,25 @@ from rich.table import Table
 from sbs_gym.report.style import known, milliseconds, number, percent
 
 _NARROWEST, _WIDEST = 80, 120
-_GAP = 2  # between two columns
+_UNLIMITED = 10_000
+_GAP = 2  # between two columns, where there is room
 _SIDES = ("prefill", "decode")
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to stdout, between 80 and 120 columns wide; colours only in a terminal."""
+    """Print to stdout, between 80 and 120 columns wide; colours only in a terminal.
+
+    A table that needs more columns gets them: nothing is cut.
+    """
     console = Console(highlight=False, soft_wrap=False)
-    console.width = min(max(console.width, _NARROWEST), _WIDEST)
+    width = min(max(console.width, _NARROWEST), _WIDEST)
+    unlimited = console.options.update(width=_UNLIMITED)
     for part in parts:
         if isinstance(part, str):
+            console.width = width
             console.print(part, markup=False)
         else:
+            console.width = max(width, console.measure(part, options=unlimited).minimum)
             console.print(part)
             console.print()
 
@@ -42,31 +49,41 @@ def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def number_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table whose first column is a name and whose others are numbers.
 
-    Numbers are never cut: where the table does not fit 80 columns, headings wrap and the name of a
-    changed preset, `sbs:placement=jsq`, takes a line per change.
+    Nothing is ever cut: where the table does not fit 80 columns, headings wrap and the name of a
+    changed preset, `sbs:placement=jsq`, takes a line per change; then columns move closer.
     """
-    widths = [_width([column.split() for column in columns], rows, k) for k in range(len(columns))]
-    if sum(widths) + _GAP * (len(widths) - 1) > _NARROWEST:
+    widths = _least_widths([column.split() for column in columns], rows)
+    if _total(widths) > _NARROWEST:
         rows = [[_in_lines(cell) for cell in row] for row in rows]
-        columns = [column.replace(" ", "\n") for column in columns]
+        whole = _least_widths([[column] for column in columns], rows)
+        if _total(whole) > _NARROWEST:
+            columns = [column.replace(" ", "\n") for column in columns]
+        widths = _least_widths([column.split() for column in columns], rows)
     table = _table(title)
+    if _total(widths) > _NARROWEST:
+        table.padding = (0, 0, 0, 0)
     for k, (column, width) in enumerate(zip(columns, widths, strict=True)):
-        in_lines = any("\n" in row[k] for row in rows)
         table.add_column(
             column,
-            no_wrap=k == 0 and not in_lines,
+            no_wrap=k == 0,
             overflow="fold",
             justify="left" if k == 0 else "right",
-            min_width=None if in_lines else width,
+            min_width=width,
         )
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def _width(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], k: int) -> int:
-    """Return the least width of column `k`, with one word of its heading per line."""
-    return max(map(len, [*headings[k], *(row[k] for row in rows)]), default=0)
+def _least_widths(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide the columns must be, with one word of a heading per line."""
+    cells = [[line for row in rows for line in row[k].split("\n")] for k in range(len(headings))]
+    pairs = zip(headings, cells, strict=True)
+    return [max(map(len, [*words, *lines]), default=0) for words, lines in pairs]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _in_lines(cell: str) -> str:
