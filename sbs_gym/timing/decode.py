@@ -207,7 +207,8 @@ def _fill_table(coefficients: NDArray[Any], config: TableTiming) -> FloatArray:
     if config.steps_path is None:
         raise ConfigError(
             "timing.steps_path=None is not allowed with decode instances; expected the file of "
-            "your measured decode steps (timing=table timing.path=FILE timing.steps_path=FILE)"
+            "your measured decode steps (timing=table timing.path=FILE timing.steps_path=FILE), or "
+            "cluster.num_decode=0 for prefill alone"
         )
     fit = fit_steps(read_steps(config.steps_path), config.steps_num_knots, config.steps_path)
     rise = fit.knots[-1] - fit.knots[0]

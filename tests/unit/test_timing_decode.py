@@ -259,5 +259,5 @@ def test_more_gpus_than_experts_hold_one_expert_each():
 
 def test_a_table_without_steps_refuses_decode_with_what_to_type():
     config = TableTiming(path="example_passes.csv")
-    with pytest.raises(ConfigError, match=r"timing\.steps_path=FILE"):
+    with pytest.raises(ConfigError, match=r"timing\.steps_path=FILE.*cluster\.num_decode=0"):
         built(config)
