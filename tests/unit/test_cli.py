@@ -93,7 +93,7 @@ def test_version(capsys):
         (["memory", "timing=linear"], "does not matter to memory"),
         (["memory", "ep=[32,many]"], "ep='many'"),
         (["memory", "ep=[]"], "expected numbers such as"),
-        (["memory", "clutser=toy"], "Did you mean 'cluster'"),
+        (["memory", "clster=toy"], "Did you mean 'cluster'"),
         (["simulate", "load_side=both"], "Known: bottleneck, decode, prefill"),
         (["simulate", "cluster.num_decode=0", "load_side=decode"], "cluster.num_decode=0"),
         (["list", "schedulrs"], "Did you mean 'schedulers'"),

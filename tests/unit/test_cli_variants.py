@@ -64,7 +64,7 @@ def test_a_change_of_all_does_not_undo_the_change_of_one(capsys, tmp_path):
     "name, told_",
     [
         ("sbss:placement=jsq", "Did you mean 'sbs'"),
-        ("sbs:placment=jsq", "Did you mean 'placement'"),
+        ("sbs:plcment=jsq", "Did you mean 'placement'"),
         ("sbs:placement=jsqq", "Did you mean 'jsq'"),
         ("sbs:placement", "changes nothing in a preset"),
     ],

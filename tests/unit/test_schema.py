@@ -112,7 +112,7 @@ def test_a_name_that_changes_its_preset_is_true():
         ("load={a", "cannot be read"),
         ("scheduler=sbs,lpt", "takes one scheduler"),
         ("scheduler=sbss:placement=jsq", "Did you mean 'sbs'"),
-        ("scheduler=sbs:placment=jsq", "Did you mean 'placement'"),
+        ("scheduler=sbs:plcment=jsq", "Did you mean 'placement'"),
         ("scheduler=sbs:placement=jsqq", "Did you mean 'jsq'"),
         ("scheduler=sbs:release=immediate", "scheduler.routing='staggered'"),
         ("scheduler=sbs:", "'' changes nothing in a preset"),
