@@ -314,6 +314,6 @@ def most_evictions(w, j):  # type: ignore[no-untyped-def]
     count = 0
     for k in range(j * w.setup.decode_dp, (j + 1) * w.setup.decode_dp):
         rank = w.decode_ranks[k]
-        if rank.free_blocks < 8 * rank.num_running:  # each takes at most eight more blocks
+        if rank.free_blocks < 9 * rank.num_running:  # each takes at most nine more blocks
             count += rank.num_running
     return count
