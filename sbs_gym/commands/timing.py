@@ -1,4 +1,4 @@
-"""`sbs-gym timing`: fit passes and steps to published figures, compare with such, show them."""
+"""`sbs-gym timing`: fit passes and steps to published figures, compare, show, change them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from sbs_gym.artifacts import write_all
 from sbs_gym.capacity import decode_timing_for, timing_for
+from sbs_gym.commands import timing_sensitivity
 from sbs_gym.commands.timing_figure import write_validation_figure
 from sbs_gym.commands.words import existing_file, refuse_other, split_words
 from sbs_gym.errors import ConfigError, require_choice
@@ -25,11 +26,12 @@ from sbs_gym.types import IntArray
 _SHARES_OF_CHUNK = (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 1.0)
 _BATCHES = (1, 8, 16, 32, 64, 128, 256)
 _CONTEXTS = (1024, 4096, 16384, 65536)
-HELP = """
+HELP = f"""
 sbs-gym timing fit kernels=CSV systems=CSV [output=YAML]
 sbs-gym timing validate [path=CSV] [output=JSON] [figure=PNG] [rows=rest] [timing.key=value]
 sbs-gym timing passes [timing=roofline] [cluster=h800_3p1d] [timing.key=value ...]
 sbs-gym timing steps [timing=roofline] [cluster=h800_3p1d] [timing.key=value ...]
+sbs-gym timing sensitivity [timing=roofline] [frac=0.2] [jobs=1] [key=value ...]
 
 fit       Fit the roofline to measured kernels and deployments (columns: source, url, gpu, phase,
           ep, dp, tokens_per_rank, batch_per_rank, context_len, metric, value, unit, status, note).
@@ -42,10 +44,15 @@ passes    Print how long passes of fresh prompts take: the same tokens on every 
           towards one with a full chunk everywhere; where it is small, a barrier costs little.
 steps     Print how long decode steps take: the same requests on every rank, each with the same
           context; - where the context does not fit into the KV room of a rank.
+sensitivity
+          Change every number of a timing by a fraction, one at a time, and print whether the
+          rankings of schedulers (TTFT) and of placement rules (TPOT) survive; see below.
 
   sbs-gym timing validate
   sbs-gym timing validate timing=linear timing.fixed_s=0.05 output=points.json
   sbs-gym timing fit kernels=kernels.csv systems=systems.csv output=mine.yaml
+
+{timing_sensitivity.HELP.strip()}
 """
 
 
@@ -53,9 +60,16 @@ def run(words: Sequence[str]) -> None:
     """Fit, validate or show passes or steps, as the first word says."""
     if not words:
         raise ConfigError(
-            "timing: expected `fit`, `validate`, `passes` or `steps`; see sbs-gym timing --help"
+            "timing: expected `fit`, `validate`, `passes`, `steps` or `sensitivity`; see "
+            "sbs-gym timing --help"
         )
-    commands = {"fit": _fit, "validate": _validate, "passes": _passes, "steps": _steps}
+    commands = {
+        "fit": _fit,
+        "validate": _validate,
+        "passes": _passes,
+        "steps": _steps,
+        "sensitivity": timing_sensitivity.run,
+    }
     require_choice("timing: command", words[0], commands)
     commands[words[0]](words[1:])
 
