@@ -91,7 +91,7 @@ The other words are those of `sbs-gym simulate`; num_requests is {_NUM_REQUESTS:
 def run(words: Sequence[str]) -> None:
     """Run everything, print the table, and write what was asked for."""
     own, rest = split_words(words, OWN)
-    refuse_keys(rest, _REFUSED, "is not taken by timing sensitivity; see its --help")
+    refuse_keys(rest, _REFUSED, "is what timing sensitivity sets itself")
     asked = {**DEFAULTS, **own}
     seeds = whole("seeds", asked["seeds"], 2, 10_000)
     jobs = whole("jobs", asked["jobs"], 1, 256)

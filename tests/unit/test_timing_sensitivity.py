@@ -141,7 +141,7 @@ def test_the_command_prints_a_row_per_parameter_and_counts(capsys, tmp_path):
         (["schedulers=[]"], "expected rules to rank"),
         (["placements=[jsq]"], r"placements='\[jsq\]'.*at least two"),
         (["placements=[jsq,iqr_lex]"], r"cluster\.num_decode=0"),
-        (["scheduler=sbs"], "'scheduler=sbs' is not taken"),
+        (["scheduler=sbs"], "'scheduler=sbs' is what timing sensitivity sets"),
         (["timing.fixed=1"], "Did you mean 'fixed_s'"),
     ],
 )
