@@ -20,7 +20,7 @@ COMMANDS = {
     "drain": ("drain", "how fast a backlog drains under several schedulers"),
     "list": ("catalogue", "schedulers, workloads, arrivals, clusters, timings, trace formats"),
     "traces": ("traces", "describe PATH: what a request trace holds"),
-    "timing": ("timing", "fit | validate | passes: how long passes take"),
+    "timing": ("timing", "fit | validate | passes | steps | sensitivity: how long passes take"),
 }
 _OK, _FAILED, _BAD_INPUT, _INTERRUPTED, _PIPE_CLOSED = 0, 1, 2, 130, 141
 _HELP = ("--help", "-h", "help")

@@ -14,7 +14,7 @@ from sbs_gym.commands import compare, drain
 from sbs_gym.schema import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/results.md", "docs/timing.md")
+PAGES = ("README.md", "docs/results.md", "docs/clusters.md", "docs/timing.md")
 OWN = {"compare": compare.OWN, "drain": drain.OWN, "simulate": ()}
 
 
