@@ -79,9 +79,11 @@ def prefill_table(runs: pd.DataFrame) -> Table:
         "bubble %": ("prefill_bubble_frac", percent),
         "idle %": ("prefill_idle_frac", percent),
         "pass ms": ("pass_mean_s", milliseconds),
-        "no KV room, rank s": ("prefill_kv_blocked_s", number),
+        "blocked s": ("prefill_kv_blocked_s", number),
     }
-    return _plain_table("prefill engines (mean over seeds)", runs, table)
+    return _plain_table(
+        "prefill engines (mean over seeds; blocked: ranks without KV room)", runs, table
+    )
 
 
 def decode_table(runs: pd.DataFrame) -> Table:

@@ -49,41 +49,46 @@ def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def number_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table whose first column is a name and whose others are numbers.
 
-    Nothing is ever cut: where the table does not fit 80 columns, headings wrap and the name of a
-    changed preset, `sbs:placement=jsq`, takes a line per change; then columns move closer.
+    Nothing is ever cut: where the table does not fit 80 columns, headings wrap, then the name of a
+    changed preset, `sbs:placement=jsq`, takes a line per change, then columns move closer.
     """
-    widths = _least_widths([column.split() for column in columns], rows)
-    if _total(widths) > _NARROWEST:
-        rows = [[_in_lines(cell) for cell in row] for row in rows]
-        whole = _least_widths([[column] for column in columns], rows)
-        if _total(whole) > _NARROWEST:
-            columns = [column.replace(" ", "\n") for column in columns]
-        widths = _least_widths([column.split() for column in columns], rows)
+    columns, cells = _wrapped(columns, rows), rows
+    if not _fits(columns, cells):
+        cells = [[_in_lines(cell) for cell in row] for row in rows]
+        columns = _wrapped([column.replace("\n", " ") for column in columns], cells)
     table = _table(title)
-    if _total(widths) > _NARROWEST:
+    if not _fits(columns, cells):
         table.padding = (0, 0, 0, 0)
-    for k, (column, width) in enumerate(zip(columns, widths, strict=True)):
+    for k, (column, width) in enumerate(zip(columns, _widths(columns, cells), strict=True)):
         table.add_column(
-            column,
-            no_wrap=k == 0,
-            overflow="fold",
-            justify="left" if k == 0 else "right",
-            min_width=width,
+            column, no_wrap=True, justify="left" if k == 0 else "right", min_width=width
         )
-    for row in rows:
+    for row in cells:
         table.add_row(*row)
     return table
 
 
-def _least_widths(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return how wide the columns must be, with one word of a heading per line."""
-    cells = [[line for row in rows for line in row[k].split("\n")] for k in range(len(headings))]
-    pairs = zip(headings, cells, strict=True)
-    return [max(map(len, [*words, *lines]), default=0) for words, lines in pairs]
+def _wrapped(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return headings with a word per line in as few columns as the table needs to fit."""
+    found = list(columns)
+    while not _fits(found, rows):
+        widths = _widths(found, rows)
+        tries = [[*found[:k], c.replace(" ", "\n"), *found[k + 1 :]] for k, c in enumerate(found)]
+        best = min(tries, key=lambda headings: sum(_widths(headings, rows)))
+        if sum(_widths(best, rows)) == sum(widths):
+            break
+        found = best
+    return found
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + _GAP * (len(widths) - 1)
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide the columns are, all their lines uncut."""
+    cells = [[column, *(row[k] for row in rows)] for k, column in enumerate(columns)]
+    return [max(len(line) for cell in column for line in cell.split("\n")) for column in cells]
+
+
+def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    return sum(_widths(columns, rows)) + _GAP * len(columns) - 1 <= _NARROWEST
 
 
 def _in_lines(cell: str) -> str:
