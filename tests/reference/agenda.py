@@ -69,8 +69,15 @@ class Agenda:
 
     def holds_only_reports(self) -> bool:
         """Return whether samples and reports are to come, and nothing else but the horizon."""
-        live = {e[1] for e in self._heap if not self._is_cancelled(*e[1:])} - {Kind.HORIZON}
+        live = self._kinds_to_come()
         return bool(live) and live <= {Kind.SAMPLE, Kind.REPORT}
+
+    def holds_nothing(self) -> bool:
+        """Return whether nothing is to come but the horizon."""
+        return not self._kinds_to_come()
+
+    def _kinds_to_come(self) -> set[Kind]:
+        return {e[1] for e in self._heap if not self._is_cancelled(*e[1:])} - {Kind.HORIZON}
 
     def take(self) -> None:
         heapq.heappop(self._heap)

@@ -73,6 +73,8 @@ class World:
     def _is_forgotten(self) -> bool:
         """Return whether nothing can happen to the requests that are left."""
         s = self.scenario
+        if self.agenda.holds_nothing():
+            return True
         if not self.agenda.holds_only_reports():
             self.idle_reports = 0
         delay = math.ceil(s.signal_delay_s / s.report_period_s) if s.num_decode > 0 else 0
