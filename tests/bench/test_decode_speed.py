@@ -11,7 +11,7 @@ from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.schedulers.driver import run
 from sbs_gym.schema import load_config
 from sbs_gym.workload.generate import generate
-from tests.bench.test_speed import PAGE, REPEATS, seconds
+from tests.bench.test_speed import PAGE, REPEATS, WHOLE_PATH, seconds
 
 # Room stated, so that clusters too narrow for the weights can be timed too.
 ROOM = ["cluster.prefill_kv_tokens=400000", "cluster.decode_kv_tokens=465360"]
@@ -37,9 +37,7 @@ def test_print_the_speed_of_the_whole_path():
         for placement in PLACEMENTS if ranks == RANKS[-1] else PLACEMENTS[:1]:
             rows.append(measure_ranks(ranks, placement))
     lines = [
-        "",
-        "## The whole path",
-        "",
+        *WHOLE_PATH.split("\n"),
         "Prefill, transfer and decode with their placement, `sbs`, one core. Tokens are generated",
         f"tokens; best of {REPEATS} runs after a warm-up, filling up and drain of a run included.",
         "The last rows scale one decode and one prefill instance of the same size at equal",
@@ -51,7 +49,7 @@ def test_print_the_speed_of_the_whole_path():
         "",
     ]
     if PAGE.is_file():
-        before = PAGE.read_text(encoding="utf-8").partition("\n## The whole path")[0].rstrip("\n")
+        before = PAGE.read_text(encoding="utf-8").partition(WHOLE_PATH)[0].rstrip("\n")
         PAGE.write_text(before + "\n" + "\n".join(lines), encoding="utf-8")
     print("\n" + "\n".join(lines))
 
