@@ -59,12 +59,6 @@ def milliseconds(seconds: float | None) -> str:
     return number(value, 1 if abs(value) < 99.95 else 0)
 
 
-def signed_milliseconds(seconds: float | None) -> str:
-    """Return a difference in ms with its sign."""
-    text = milliseconds(seconds)
-    return text if text == ABSENT or text.startswith("-") else f"+{text}"
-
-
 def percent(fraction: float | None, digits: int = 1) -> str:
     """Return a fraction in per cent, without the sign."""
     return number(None if fraction is None else fraction * 100, digits)

@@ -184,7 +184,6 @@ BUFFER = dtype_of(
     ("num_keys", np.int64),  # keys ever added (age_longest) or heap size
     ("front", np.int64),  # age_longest: the opened bucket is keys[front:front_end]
     ("front_end", np.int64),
-    ("front_by_arrival", np.int64),
 )
 
 # A request: what REQUEST_RECORD documents, and two links.
