@@ -4,40 +4,77 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from sbs_gym.jit import inlined
+from sbs_gym.schedulers.questions import asks_for_rank, take_answer
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Allocation, LimitAction, PolicyPurpose
-from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer, past_limit, take_from_buffer
+from sbs_gym.sim.agent_state import Pause, Question
+from sbs_gym.sim.buffer import (
+    bring_back,
+    first_in_buffer,
+    oldest_in_buffer,
+    past_limit,
+    put_aside,
+    take_from_buffer,
+)
 from sbs_gym.sim.handoff import reject
-from sbs_gym.sim.prefill import chunk_cost, fresh_cost
-from sbs_gym.sim.view import begin_release, note_dispatch, skip_tokens
+from sbs_gym.sim.prefill import fresh_cost
+from sbs_gym.sim.view import begin_release, leftover_cost, note_dispatch
 
 _PBAA, _LPT = int(Allocation.PBAA), int(Allocation.LPT)
 _LEAST_TOKENS, _LEAST_REQUESTS = int(Allocation.LEAST_TOKENS), int(Allocation.LEAST_REQUESTS)
 _ROUND_ROBIN = int(Allocation.ROUND_ROBIN)
 _ALLOCATE = int(PolicyPurpose.ALLOCATE)
 _FORCE = int(LimitAction.FORCE)
+_BY_AGENT = int(Question.PREFILL)
+_NOWHERE, _IN_ALLOCATION = int(Pause.NOWHERE), int(Pause.ALLOCATION)
 
 
 @inlined
 def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
-    """Place up to `most` buffered requests on the ranks of instance `i`; return how many."""
-    measure_room(w, rules, i, budget)
+    """Place up to `most` buffered requests on the ranks of instance `i`.
+
+    Returns how many; -1 if an agent has to choose a rank first, who then finds the release here.
+    """
+    agent = w.agent
+    by_agent = agent.kinds & _BY_AGENT
     placed = 0
+    if agent.paused == _IN_ALLOCATION:
+        agent.paused = _NOWHERE
+        placed = agent.placed
+    else:
+        measure_room(w, rules, i, budget)
     while placed < most and w.buffer.num > 0:
         num_eligible = _count_eligible(w)
         forced = rules.limit_action == _FORCE and past_limit(w, oldest_in_buffer(w))
         if num_eligible == 0 and not forced:
             break
+        r = first_in_buffer(w)  # asked only for a release: it closes the youngest age
+        if by_agent and num_eligible > 0:
+            if asks_for_rank(w, i, r, placed):
+                return -1
+            d = take_answer(w)
+            if d == w.setup.dp:
+                put_aside(w, r)
+                continue
         if placed == 0:
             begin_release(w, i)
-        r = first_in_buffer(w)  # asked only for a release: it closes the youngest age
-        d = roomiest(w) if forced else choose_rank(w, rules, i, r, num_eligible)
+        if not by_agent or num_eligible == 0:
+            d = rule_rank(w, rules, i, r, num_eligible)
         place(w, rules, i, r, d)
         placed += 1
+    if by_agent and placed == 0:
+        agent.stopped = agent.left >= 0
+    bring_back(w)
     return placed
+
+
+@inlined
+def rule_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
+    """Return the rank that the rules give request `r`."""
+    if rules.limit_action == _FORCE and past_limit(w, oldest_in_buffer(w)):
+        return roomiest(w)
+    return choose_rank(w, rules, i, r, num_eligible)
 
 
 @inlined
@@ -50,28 +87,9 @@ def measure_room(w, rules, i, budget):  # type: ignore[no-untyped-def]
         k = i * w.setup.dp + d
         load = float(w.rank_views[k].leftover_tokens)
         if rules.charge_cost:
-            load = _leftover_cost(w, k)
+            load = leftover_cost(w, k)
         w.load[d] = load
         w.room[d] = full - load
-
-
-@inlined
-def _leftover_cost(w, k):  # type: ignore[no-untyped-def]
-    """Return the cost of rank `k`'s leftover: each prompt's rest as one chunk with context."""
-    known = w.rank_views[k]
-    left = known.leftover_tokens
-    if left == 0:
-        return 0.0
-    ahead = known.sent_tokens - known.acked_tokens - left
-    r, done = skip_tokens(w, known.head, known.head_done, ahead)
-    cost = 0.0
-    while left > 0:
-        q = np.int64(w.requests[r].input_tokens) - done
-        cost += chunk_cost(w, q, done)
-        left -= q
-        r = w.requests[r].next
-        done = 0
-    return cost
 
 
 @inlined

@@ -6,7 +6,9 @@ import math
 
 from sbs_gym.jit import inlined
 from sbs_gym.schedulers.rules import Budget
+from sbs_gym.sim.agent_state import Question
 
+_BY_AGENT = int(Question.RELEASE)
 _FIXED, _BACKLOG = int(Budget.FIXED), int(Budget.BACKLOG)
 
 
@@ -14,10 +16,17 @@ _FIXED, _BACKLOG = int(Budget.FIXED), int(Budget.BACKLOG)
 def choose_budget(w, rules, i):  # type: ignore[no-untyped-def]
     """Return the budget of a release to instance `i`, made with the buffer as it is now."""
     chunk = w.setup.chunk_tokens
+    if w.agent.num_budgets > 1 and w.agent.kinds & _BY_AGENT:
+        return _share(w, rules, i, w.agent.alpha) if w.agent.alpha > 0.0 else chunk
     if rules.budget == _FIXED:
         return min(rules.budget_tokens, chunk)
     if rules.budget == _BACKLOG:
-        backlog = w.buffer.tokens + w.views[i].leftover_tokens
-        share = math.ceil(rules.alpha * backlog / w.setup.dp)
-        return min(max(share, rules.floor_tokens), chunk)
+        return _share(w, rules, i, rules.alpha)
     return chunk
+
+
+@inlined
+def _share(w, rules, i, alpha):  # type: ignore[no-untyped-def]
+    backlog = w.buffer.tokens + w.views[i].leftover_tokens
+    share = math.ceil(alpha * backlog / w.setup.dp)
+    return min(max(share, rules.floor_tokens), w.setup.chunk_tokens)

@@ -1,25 +1,22 @@
-"""The compiled loop that asks the rules, and the Python function that runs it to the end."""
+"""From a table and a scheduler to the records of a run, at once or piece by piece."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.errors import ConfigError
-from sbs_gym.jit import compiled
-from sbs_gym.schedulers.placement import run_placement
-from sbs_gym.schedulers.release import run_round
 from sbs_gym.schedulers.rules import encode_rules
+from sbs_gym.schedulers.serve import play
 from sbs_gym.sim.decode_world import grow_steps
-from sbs_gym.sim.loop import advance, room_for_releases
 from sbs_gym.sim.records import RunRecords
-from sbs_gym.sim.rows import as_rows
-from sbs_gym.sim.state import Order, Phase, Status, World
+from sbs_gym.sim.rows import blocks_of, write_block
+from sbs_gym.sim.state import Order, Status, World
 from sbs_gym.sim.world import (
     Terms,
     build_world,
@@ -32,9 +29,6 @@ from sbs_gym.timing.decode import DecodeTiming
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
 
-_AFTER_ROUND, _AFTER_PLACEMENT = int(Phase.AFTER_ROUND), int(Phase.AFTER_PLACEMENT)
-_ROUND_DUE, _PLACEMENT_DUE = int(Status.ROUND_DUE), int(Status.PLACEMENT_DUE)
-_EVENTS_FULL = int(Status.EVENTS_FULL)
 _GROW = {
     Status.EVENTS_FULL: grow_events,
     Status.SIGNALS_FULL: grow_signals,
@@ -43,26 +37,6 @@ _GROW = {
 }
 _SLICE_INSTANTS = 500_000
 _ENDLESS = np.iinfo(np.int64).max
-
-
-@compiled
-def play(world, rules):  # type: ignore[no-untyped-def]
-    """Advance the world, asking the rules at every round, until it is over or an array is full."""
-    w = as_rows(world)
-    while True:
-        status = advance(w)
-        if status == _ROUND_DUE:
-            if not room_for_releases(w, w.buffer.num):
-                return _EVENTS_FULL
-            run_round(w, rules)
-            w.clock.phase = _AFTER_ROUND
-        elif status == _PLACEMENT_DUE:
-            if not room_for_releases(w, w.clock.num_waiting):
-                return _EVENTS_FULL
-            run_placement(w, rules)
-            w.clock.phase = _AFTER_PLACEMENT
-        else:
-            return status
 
 
 def run(
@@ -97,11 +71,93 @@ def run(
     Raises:
         ConfigError: If `timing` was built for another cluster, or `measured` is out of range.
     """
-    _check(table, cluster, timing, measured)
-    _check_decode(cluster, decode_timing)
-    first, end = measured if measured is not None else (0, len(table))
+    session = Session(
+        table,
+        cluster,
+        scheduler,
+        timing,
+        seed=seed,
+        decode_timing=decode_timing,
+        mean_luck=mean_luck,
+        measured=measured,
+        record_ranks=record_ranks,
+    )
+    session.play_until(stop_at_s, progress)
+    return collect_records(session.world)
+
+
+class Session:
+    """A run that is played piece by piece.
+
+    Attributes:
+        world: The arrays of the run as they are now; other arrays after the next piece.
+    """
+
+    def __init__(
+        self,
+        table: RequestTable,
+        cluster: ClusterConfig,
+        scheduler: SchedulerConfig,
+        timing: TimingModel,
+        *,
+        seed: int,
+        decode_timing: DecodeTiming | None = None,
+        mean_luck: bool = False,
+        measured: tuple[int, int] | None = None,
+        record_ranks: bool = True,
+    ) -> None:
+        _check(table, cluster, timing, measured)
+        _check_decode(cluster, decode_timing)
+        first, end = measured if measured is not None else (0, len(table))
+        terms = dataclasses.replace(
+            terms_of(scheduler, seed=seed, num_requests=len(table)),
+            mean_luck=mean_luck,
+            first_measured=first,
+            end_measured=end,
+            record_ranks=record_ranks,
+        )
+        self.world = build_world(table, cluster, timing, terms, decode_timing)
+        self._rules = encode_rules(scheduler, has_context=has_context(timing))
+        self._blocks = blocks_of([self.world])
+
+    def play_until(
+        self, instant_s: float, progress: Callable[[int, int], None] | None = None
+    ) -> bool:
+        """Go on with everything up to `instant_s`, that instant included.
+
+        Returns:
+            Whether the run is over; if not, the clock stands at `instant_s`.
+        """
+        self.world.setup.stop_at_s = instant_s
+        while True:
+            self.world.clock.instants_left = _SLICE_INSTANTS if progress else _ENDLESS
+            status = Status(play(self._blocks, 0, self._rules))
+            if status in _GROW:
+                self.world = _GROW[status](self.world)
+                write_block(self._blocks, 0, self.world)
+                continue
+            clock = self.world.clock
+            if progress is not None:
+                progress(int(clock.num_done), len(self.world.requests))
+            if status is Status.DONE:
+                return bool(clock.now_s < instant_s or is_over(self.world))
+
+
+def is_over(world: World) -> bool:
+    """Return whether all that counts is finished or rejected."""
+    clock, setup = world.clock, world.setup
+    return bool(clock.num_done == setup.num_requests or clock.num_measured_left == 0)
+
+
+def has_context(timing: TimingModel) -> bool:
+    """Return whether a pass costs more with tokens before it, so that cost is not just tokens."""
+    return bool(timing.coefficients[0].pair_cost_s > 0.0)
+
+
+def terms_of(scheduler: SchedulerConfig, *, seed: int, num_requests: int) -> Terms:
+    """Return what a scheduler asks of a world with everything measured, until the end."""
     order = "arrival" if scheduler.release == "immediate" else scheduler.order
-    terms = Terms(
+    return Terms(
         seed=seed,
         order=Order[order.upper()],
         gated=scheduler.gated,
@@ -109,15 +165,12 @@ def run(
         cost_budget=scheduler.budget_unit == "cost",
         n_limit=scheduler.n_limit,
         watchdog_factor=scheduler.watchdog_factor,
-        mean_luck=mean_luck,
-        stop_at_s=stop_at_s,
-        first_measured=first,
-        end_measured=end,
-        record_ranks=record_ranks,
+        mean_luck=False,
+        stop_at_s=math.inf,
+        first_measured=0,
+        end_measured=num_requests,
+        record_ranks=True,
     )
-    world = build_world(table, cluster, timing, terms, decode_timing)
-    rules = encode_rules(scheduler, has_context=bool(world.timing.pair_cost_s > 0.0))
-    return collect_records(_play_to_the_end(world, rules, progress))
 
 
 def _check(
@@ -150,21 +203,3 @@ def _check_decode(cluster: ClusterConfig, timing: DecodeTiming | None) -> None:
             f"decode timing was built for max_requests={timing.max_requests}; expected at least "
             f"{cluster.max_running}, the requests that may run on a rank"
         )
-
-
-def _play_to_the_end(
-    world: World, rules: Any, progress: Callable[[int, int], None] | None
-) -> World:
-    """Play, enlarge what is full, tell how far it is; return the world when nothing is left."""
-    while True:
-        world.clock.instants_left = _SLICE_INSTANTS if progress else _ENDLESS
-        status = Status(play(world, rules))
-        if status is Status.DONE:
-            break
-        if status in _GROW:
-            world = _GROW[status](world)
-        elif progress is not None:
-            progress(int(world.clock.num_done), len(world.requests))
-    if progress is not None:
-        progress(int(world.clock.num_done), len(world.requests))
-    return world

@@ -12,8 +12,10 @@ import numpy as np
 
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.placement_ahead import best_fit, best_response, draw_by_weight
+from sbs_gym.schedulers.questions import take_answer
 from sbs_gym.schedulers.routing import draw
 from sbs_gym.schedulers.rules import Placement, PolicyPurpose
+from sbs_gym.sim.agent_state import Pause, Question
 from sbs_gym.sim.handoff import bind, blocks_for, is_passed_over, pass_over_those_behind
 from sbs_gym.sim.prefill import consider_start
 from sbs_gym.sim.reports import (
@@ -29,24 +31,36 @@ _JSQ, _POWER_OF_TWO = int(Placement.JSQ), int(Placement.POWER_OF_TWO)
 _LEAST_KV, _VLLM_COUNT = int(Placement.LEAST_KV), int(Placement.VLLM_COUNT)
 _VLLM_KV, _TOTAL_TOKENS = int(Placement.VLLM_KV), int(Placement.TOTAL_TOKENS)
 _IQR_LEX, _BF_IO, _BR_0 = int(Placement.IQR_LEX), int(Placement.BF_IO), int(Placement.BR_0)
+_BY_AGENT = int(Question.DECODE)
+_NOWHERE, _IN_PLACEMENT = int(Pause.NOWHERE), int(Pause.PLACEMENT)
 _PLACE, _PLACE_SECOND = int(PolicyPurpose.PLACE), int(PolicyPurpose.PLACE_SECOND)
 _MIN_FOR_QUARTILES = 4
 
 
 @compiled
 def run_placement(w, rules):  # type: ignore[no-untyped-def]
-    """Try to bind every request that waits for a decode rank; forget those that were granted."""
+    """Try to bind every request that waits for a decode rank; forget those that were granted.
+
+    Returns whether the round is over; if not, an agent has to choose a rank first.
+    """
     at_dispatch = w.setup.bind_at_dispatch
-    if rules.longest_first and not at_dispatch:
-        _sort_longest_first(w)
-    w.clock.num_placements += 1
-    num, kept = w.clock.num_waiting, 0
-    has_ranks = True
-    for position in range(num):
-        r = w.waiting[position]
+    agent, num = w.agent, w.clock.num_waiting
+    position, kept, has_ranks = np.int64(0), np.int64(0), True
+    if agent.paused == _IN_PLACEMENT:
+        position, kept = agent.position, agent.kept
+        agent.paused = _NOWHERE
+    else:
+        if rules.longest_first and not at_dispatch:
+            _sort_longest_first(w)
+        w.clock.num_placements += 1
+    while position < num:
+        r = np.int64(w.waiting[position])
         granted = False
         if has_ranks and not (at_dispatch and is_passed_over(w, r)):
-            k = choose_decode_rank(w, rules, r)
+            if asks_for_decode_rank(w, r):
+                agent.position, agent.kept = position, kept
+                return False
+            k = take_answer(w) if agent.answer >= 0 else choose_decode_rank(w, rules, r)
             has_ranks = k >= 0
             granted = has_ranks and bind(w, r, k)
         if not granted:
@@ -54,10 +68,31 @@ def run_placement(w, rules):  # type: ignore[no-untyped-def]
             kept += 1
             if at_dispatch:
                 pass_over_those_behind(w, r)
+        position += 1
     w.clock.num_waiting = kept
     if at_dispatch and kept < num:
         for i in range(w.setup.num_prefill):
             consider_start(w, i)
+    return True
+
+
+@inlined
+def asks_for_decode_rank(w, r):  # type: ignore[no-untyped-def]
+    """Return whether the agent has to choose a decode rank for request `r`.
+
+    It may choose from the ranks with room by the records; where there are none, from all that have
+    not refused; nobody is asked where there are none of those either.
+    """
+    agent = w.agent
+    if agent.answer >= 0 or not agent.kinds & _BY_AGENT:
+        return False
+    agent.has_ranks = _find_candidates(w, r, True) > 0
+    if not agent.has_ranks and _find_candidates(w, r, False) == 0:
+        return False
+    agent.asked = _BY_AGENT
+    agent.paused = _IN_PLACEMENT
+    agent.request = r
+    return True
 
 
 @inlined

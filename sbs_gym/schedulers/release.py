@@ -7,25 +7,37 @@ import math
 from sbs_gym.jit import inlined
 from sbs_gym.schedulers.allocation import allocate, reject_past_limit
 from sbs_gym.schedulers.budget import choose_budget
+from sbs_gym.schedulers.questions import asks_for_window
 from sbs_gym.schedulers.routing import choose_instance, next_ready
 from sbs_gym.schedulers.rules import LimitAction, Release
+from sbs_gym.sim.agent_state import Pause, Question
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer
 from sbs_gym.sim.loop import send_release
 from sbs_gym.sim.state import StartRule
 from sbs_gym.sim.view import begin_pass, begin_release, note_release, release_lead_s
 
 _SIZE_OR_TIMEOUT, _FIXED_WINDOW = int(Release.SIZE_OR_TIMEOUT), int(Release.FIXED_WINDOW)
+_RELEASE = int(Question.RELEASE)
+_NOWHERE, _IN_RELEASE = int(Pause.NOWHERE), int(Pause.RELEASE)
+_IN_ALLOCATION = int(Pause.ALLOCATION)
 _REJECT = int(LimitAction.REJECT)
 _ON_RELEASE = int(StartRule.ON_RELEASE)
 
 
 @inlined
 def run_round(w, rules):  # type: ignore[no-untyped-def]
-    """Make every release that is due at this instant, then set the timer."""
+    """Make every release that is due at this instant, then set the timer.
+
+    Returns whether the round is over; if not, an agent has to answer and the round goes on after.
+    """
+    agent = w.agent
+    if agent.paused == _NOWHERE:
+        _begin_round(w)
+    elif agent.paused == _IN_RELEASE:
+        agent.paused = _NOWHERE
     if w.setup.gated:
-        _run_gated_round(w, rules)
-    else:
-        _run_ungated_round(w, rules)
+        return _run_gated_round(w, rules)
+    return _run_ungated_round(w, rules)
 
 
 @inlined
@@ -35,7 +47,8 @@ def interval_s(w, rules):  # type: ignore[no-untyped-def]
         return rules.window_s
     setup = w.setup
     link = setup.dispatch_delay_s + setup.signal_delay_s
-    wanted = rules.multiplier * (w.clock.pass_avg_s + link) / setup.num_prefill
+    multiplier = w.agent.multiplier if w.agent.kinds & _RELEASE else rules.multiplier
+    wanted = multiplier * (w.clock.pass_avg_s + link) / setup.num_prefill
     most = rules.max_interval_s
     if math.isnan(most):
         most = 2.0 * setup.full_pass_s
@@ -44,20 +57,43 @@ def interval_s(w, rules):  # type: ignore[no-untyped-def]
 
 @inlined
 def _run_gated_round(w, rules):  # type: ignore[no-untyped-def]
-    interval = interval_s(w, rules)
-    for i in range(w.setup.num_prefill):
-        w.views[i].barred = 0
+    agent = w.agent
     while w.buffer.num > 0 or w.setup.start_rule == _ON_RELEASE:
-        i = next_ready(w, -1)
-        while i >= 0 and not _qualifies(w, rules, i, interval):
-            i = next_ready(w, i)
-        if i < 0:
+        i = agent.instance
+        if agent.paused != _IN_ALLOCATION:
+            if asks_for_window(w):
+                return False
+            i = _first_qualified(w, rules)
+            if i < 0:
+                break
+        if not _release_to(w, rules, i):  # or bars it, which may change the ready order
+            return False
+        if agent.stopped:
             break
-        _release_to(w, rules, i)  # or bars it, which may change the ready order
     for i in range(w.setup.num_prefill):
         if w.views[i].to_begin:
             begin_pass(w, i)
-    _set_gated_timer(w, interval)
+    _set_gated_timer(w, interval_s(w, rules))
+    return True
+
+
+@inlined
+def _begin_round(w):  # type: ignore[no-untyped-def]
+    agent = w.agent
+    agent.stopped = 0
+    if agent.reask & w.clock.round_cause:
+        agent.answered = 0
+    for i in range(w.setup.num_prefill):
+        w.views[i].barred = 0
+
+
+@inlined
+def _first_qualified(w, rules):  # type: ignore[no-untyped-def]
+    interval = interval_s(w, rules)
+    i = next_ready(w, -1)
+    while i >= 0 and not _qualifies(w, rules, i, interval):
+        i = next_ready(w, i)
+    return i
 
 
 @inlined
@@ -80,22 +116,56 @@ def _qualifies(w, rules, i, interval):  # type: ignore[no-untyped-def]
 
 @inlined
 def _release_to(w, rules, i):  # type: ignore[no-untyped-def]
-    """Release to instance `i`, or bar it for this round if no rank of it has room."""
+    """Release to instance `i`, or bar it for this round if no rank of it has room.
+
+    Returns False if an agent has to choose a rank first.
+    """
     leftovers_alone = w.setup.start_rule == _ON_RELEASE and w.views[i].leftover_tokens > 0
-    budget = choose_budget(w, rules, i)
-    first = w.clock.num_dispatched
-    placed = allocate(w, rules, i, budget, w.buffer.num)
+    _plan_release(w, rules, i, w.buffer.num)
+    placed = allocate(w, rules, i, w.agent.budget, w.agent.most)
+    if placed < 0:
+        return False
     if placed == 0 and not leftovers_alone:
         w.views[i].barred = 1
         if not w.views[i].running:
             begin_pass(w, i)
-        return
+        return True
     if placed == 0:
         begin_release(w, i)
-    delivered_at_s = send_release(w, i, first, budget)
-    note_release(w, i, delivered_at_s, budget)
+    _send(w, rules, i)
+    return True
+
+
+@inlined
+def _plan_release(w, rules, i, most):  # type: ignore[no-untyped-def]
+    """Fix what a release to instance `i` starts from, unless it has begun."""
+    agent = w.agent
+    if agent.paused == _IN_ALLOCATION:
+        return
+    agent.budget = choose_budget(w, rules, i)
+    agent.first = w.clock.num_dispatched
+    agent.most = most
+
+
+@inlined
+def _send(w, rules, i):  # type: ignore[no-untyped-def]
+    agent = w.agent
+    agent.answered = 0
+    delivered_at_s = send_release(w, i, agent.first, agent.budget)
+    note_release(w, i, delivered_at_s, agent.budget)
     if rules.limit_action == _REJECT:
         reject_past_limit(w)
+
+
+@inlined
+def revise_timer(w, rules):  # type: ignore[no-untyped-def]
+    """Set the timer anew for a window that was answered outside a round."""
+    clock, agent = w.clock, w.agent
+    interval = interval_s(w, rules)
+    _set_gated_timer(w, interval)
+    if clock.last_release_at_s + interval <= clock.now_s:
+        if clock.last_release_at_s + agent.interval_s > clock.now_s:
+            clock.timer_at_s = clock.now_s  # it would have been due by now
 
 
 @inlined
@@ -121,20 +191,25 @@ def _set_gated_timer(w, interval):  # type: ignore[no-untyped-def]
 def _run_ungated_round(w, rules):  # type: ignore[no-untyped-def]
     batched = rules.release == _SIZE_OR_TIMEOUT
     while w.buffer.num > 0:
-        if batched and not _batch_is_due(w, rules):
-            break
-        i = choose_instance(w, rules, first_in_buffer(w))
-        budget = choose_budget(w, rules, i)
-        first = w.clock.num_dispatched
-        allocate(w, rules, i, budget, rules.size if batched else 1)
-        delivered_at_s = send_release(w, i, first, budget)
-        note_release(w, i, delivered_at_s, budget)
-        if rules.limit_action == _REJECT:
-            reject_past_limit(w)
+        i = w.agent.instance
+        if w.agent.paused != _IN_ALLOCATION:
+            if batched and not _batch_is_due(w, rules):
+                break
+            i = choose_instance(w, rules, first_in_buffer(w))
+        _plan_release(w, rules, i, rules.size if batched else 1)
+        placed = allocate(w, rules, i, w.agent.budget, w.agent.most)
+        if placed < 0:
+            return False
+        if placed == 0:
+            break  # an agent left everything
+        _send(w, rules, i)
     w.clock.timer_at_s = math.inf
     if batched and w.buffer.num > 0:
         oldest = w.requests[oldest_in_buffer(w)]
-        w.clock.timer_at_s = oldest.arrived_at_s + rules.timeout_s
+        due_at_s = oldest.arrived_at_s + rules.timeout_s
+        if due_at_s > w.clock.now_s:  # else an agent has left it
+            w.clock.timer_at_s = due_at_s
+    return True
 
 
 @inlined

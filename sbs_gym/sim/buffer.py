@@ -1,9 +1,9 @@
 """The scheduler's buffer: who leaves first, without sorting the whole buffer at a release.
 
 `age_longest`: requests that arrived between two releases form a bucket, a run of `keys` that is
-sorted once, when it is first reached. `longest` and `shortest`: `keys` is a binary heap. `arrival`
-needs no index, ids are in order of arrival. Requests past the limit of waited releases come first,
-by arrival, whatever the order.
+sorted once, when it is first reached. `longest` and `shortest`: a binary heap. `arrival` needs no
+index, ids are in order of arrival. An agent that may change the order has both indices. Requests
+past the limit of waited releases come first, by arrival, whatever the order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sbs_gym.jit import inlined
 from sbs_gym.sim.heap import sift_down, sift_up
 from sbs_gym.sim.state import Life, Order
 
-_BUFFERED = int(Life.BUFFERED)
+_BUFFERED, _ASIDE = int(Life.BUFFERED), int(Life.ASIDE)
 _AGE_LONGEST, _LONGEST = int(Order.AGE_LONGEST), int(Order.LONGEST)
 _ARRIVAL, _SHORTEST = int(Order.ARRIVAL), int(Order.SHORTEST)
 _ID_BITS = 32
@@ -33,10 +33,10 @@ def add_to_buffer(w, r):  # type: ignore[no-untyped-def]
     buffer.tokens += request.input_tokens
     buffer.chunk_tokens += min(request.input_tokens, w.setup.chunk_tokens)
     order = w.setup.order
-    if order == _AGE_LONGEST:
+    if order == _AGE_LONGEST or w.setup.any_order:
         w.keys[buffer.num_keys] = _key(w, r, True)
         buffer.num_keys += 1
-    elif order != _ARRIVAL:
+    if order in (_LONGEST, _SHORTEST) or w.setup.any_order:
         _heap_push(w, _key(w, r, order == _LONGEST))
 
 
@@ -72,9 +72,46 @@ def first_in_buffer(w):  # type: ignore[no-untyped-def]
         return oldest
     if w.setup.order == _AGE_LONGEST:
         return _front_of_buckets(w)
-    while w.requests[w.keys[0] & _ID_MASK].life != _BUFFERED:
+    while w.requests[w.heap[0] & _ID_MASK].life != _BUFFERED:
         _heap_pop(w)
-    return w.keys[0] & _ID_MASK
+    return w.heap[0] & _ID_MASK
+
+
+@inlined
+def put_aside(w, r):  # type: ignore[no-untyped-def]
+    """Let request `r`, the first in the buffer, stay there: the release goes on without it."""
+    agent, buffer = w.agent, w.buffer
+    if agent.left < 0:
+        agent.kept_front = buffer.front
+        agent.kept_oldest = buffer.oldest
+    take_from_buffer(w, r)
+    if w.setup.order in (_LONGEST, _SHORTEST):
+        _heap_pop(w)  # it stands on top
+    w.requests[r].life = _ASIDE
+    w.requests[r].next = agent.left
+    agent.left = r
+
+
+@inlined
+def bring_back(w):  # type: ignore[no-untyped-def]
+    """Return those put aside to the buffer, where they were."""
+    agent, buffer = w.agent, w.buffer
+    if agent.left < 0:
+        return
+    buffer.oldest = agent.kept_oldest
+    # Their buckets are opened anew: requests of the same age may join the youngest one.
+    buffer.front = buffer.front_end = agent.kept_front
+    while agent.left >= 0:
+        r = agent.left
+        request = w.requests[r]
+        agent.left = request.next
+        request.next = -1
+        request.life = _BUFFERED
+        buffer.num += 1
+        buffer.tokens += request.input_tokens
+        buffer.chunk_tokens += min(request.input_tokens, w.setup.chunk_tokens)
+        if w.setup.order in (_LONGEST, _SHORTEST):
+            _heap_push(w, _key(w, r, w.setup.order == _LONGEST))
 
 
 @inlined
@@ -160,12 +197,12 @@ def _sink(keys, start, root, count):  # type: ignore[no-untyped-def]
 
 @inlined
 def _heap_push(w, key):  # type: ignore[no-untyped-def]
-    w.buffer.num_keys += 1
-    sift_up(w.keys, 0, w.buffer.num_keys - 1, key)
+    w.buffer.heap_size += 1
+    sift_up(w.heap, 0, w.buffer.heap_size - 1, key)
 
 
 @inlined
 def _heap_pop(w):  # type: ignore[no-untyped-def]
-    last = w.buffer.num_keys - 1
-    w.buffer.num_keys = last
-    sift_down(w.keys, 0, 0, last, w.keys[last])
+    last = w.buffer.heap_size - 1
+    w.buffer.heap_size = last
+    sift_down(w.heap, 0, 0, last, w.heap[last])

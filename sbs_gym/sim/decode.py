@@ -23,6 +23,7 @@ from sbs_gym.sim.handoff import (
 from sbs_gym.sim.heap import sift_down, sift_up
 from sbs_gym.sim.skew import skew_now
 from sbs_gym.sim.state import Kind
+from sbs_gym.sim.tally import tally_finish, tally_step
 from sbs_gym.timing.decode import decode_rank_cost_s, decode_step_s
 from sbs_gym.timing.luck import pass_jitter
 
@@ -236,6 +237,8 @@ def finish_step(w, j):  # type: ignore[no-untyped-def]
     row.ended_at_s = w.clock.now_s
     row.num_finished = num_finished
     row.num_preempted = num_preempted
+    tokens = row.batch_sum * setup.tokens_per_step
+    tally_step(w, tokens, setup.decode_dp * row.cost_max_s - row.cost_sum_s)
     if goes_on:
         schedule_step(w, j)
 
@@ -253,6 +256,7 @@ def _leave_and_grow(w, j, k):  # type: ignore[no-untyped-def]
             _stop_running(w, k, r, 0)
             leave_decode_rank(w, r)
             finish_request(w, r)
+            tally_finish(w, r)
             count += 1
         else:
             tokens = w.requests[r].input_tokens + tokens_after(w, now_step - decode.start_step)

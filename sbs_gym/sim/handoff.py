@@ -11,6 +11,7 @@ from sbs_gym.jit import inlined
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.reports import ask_for_sample, note_grant
 from sbs_gym.sim.state import Kind, Life
+from sbs_gym.sim.tally import tally_rejection
 
 _TRANSFER_END, _STEP_START = int(Kind.TRANSFER_END), int(Kind.STEP_START)
 _HANDED_OVER, _FINISHED, _REJECTED = int(Life.HANDED_OVER), int(Life.FINISHED), int(Life.REJECTED)
@@ -46,6 +47,7 @@ def reject(w, r):  # type: ignore[no-untyped-def]
     w.requests[r].life = _REJECTED
     w.requests[r].rejected_at_s = w.clock.now_s
     count_done(w, r)
+    tally_rejection(w, r)
 
 
 @inlined

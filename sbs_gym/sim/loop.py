@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from sbs_gym.jit import inlined
+from sbs_gym.sim.agent_state import Cause
 from sbs_gym.sim.buffer import add_to_buffer
 from sbs_gym.sim.decode import finish_step, most_evictions, queue_on_rank, start_step
 from sbs_gym.sim.events import next_instant, pop_event, push_event
@@ -19,12 +20,14 @@ from sbs_gym.sim.handoff import (
 from sbs_gym.sim.prefill import consider_start, deliver_release, finish_pass, start_pass
 from sbs_gym.sim.reports import note_report, sample
 from sbs_gym.sim.state import Kind, Phase, Status
+from sbs_gym.sim.tally import let_time_pass, tally_arrival
 from sbs_gym.sim.view import note_signal, note_watchdog
 
 _PASS_END, _SIGNAL, _ROUND = int(Kind.PASS_END), int(Kind.SIGNAL), int(Kind.ROUND)
 _STEP_END, _TRANSFER_END = int(Kind.STEP_END), int(Kind.TRANSFER_END)
 _SAMPLE, _STEP_START = int(Kind.SAMPLE), int(Kind.STEP_START)
 _DISPATCH_DELIVERED, _PASS_START = int(Kind.DISPATCH_DELIVERED), int(Kind.PASS_START)
+_BY_ARRIVAL, _BY_SIGNAL, _BY_ALARM = int(Cause.ARRIVAL), int(Cause.SIGNAL), int(Cause.ALARM)
 _ANY_KIND = int(Kind.PASS_START) + 1
 _PATIENCE = 100  # reports of an instance to which nothing happens any more
 _NEXT_INSTANT, _IN_ROUND = int(Phase.NEXT_INSTANT), int(Phase.ROUND)
@@ -58,7 +61,9 @@ def advance(w):  # type: ignore[no-untyped-def]
             now = next_instant(w)
             if now > w.setup.stop_at_s or now == math.inf:
                 clock.now_s = min(clock.now_s if now == math.inf else now, w.setup.stop_at_s)
+                let_time_pass(w, clock.now_s)
                 return _DONE
+            let_time_pass(w, now)
             clock.now_s = now
             clock.instants_left -= 1
             clock.phase = _BEFORE_ROUND
@@ -71,6 +76,7 @@ def advance(w):  # type: ignore[no-untyped-def]
             _handle_arrivals(w)
             _handle_alarms(w)
             clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
+            clock.round_cause = clock.asked
             clock.asked = 0
     return _ROUND_DUE if clock.phase == _IN_ROUND else _PLACEMENT_DUE
 
@@ -138,7 +144,7 @@ def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
         elif kind == _SIGNAL:
             clock.first_signal += 1
             note_signal(w, i, first)
-            clock.asked = 1
+            clock.asked |= _BY_SIGNAL
         elif kind == _DISPATCH_DELIVERED:
             deliver_release(w, i, first, end, budget)
         elif kind == _PASS_START:
@@ -182,12 +188,13 @@ def _handle_arrivals(w):  # type: ignore[no-untyped-def]
     clock = w.clock
     r = clock.next_arrival
     while r < w.setup.num_requests and w.requests[r].arrived_at_s <= clock.now_s:
+        tally_arrival(w)
         if w.setup.num_decode > 0 and can_never_fit(w, r):
             reject(w, r)
         else:
             add_to_buffer(w, r)
         r += 1
-        clock.asked = 1
+        clock.asked |= _BY_ARRIVAL
     clock.next_arrival = r
 
 
@@ -196,12 +203,12 @@ def _handle_alarms(w):  # type: ignore[no-untyped-def]
     clock = w.clock
     if clock.timer_at_s <= clock.now_s:
         clock.timer_at_s = math.inf
-        clock.asked = 1
+        clock.asked |= _BY_ALARM
     if clock.watchdog_at_s <= clock.now_s:
         for i in range(w.setup.num_prefill):
             if w.views[i].watchdog_at_s <= clock.now_s:
                 note_watchdog(w, i)
-        clock.asked = 1
+        clock.asked |= _BY_ALARM
 
 
 @inlined

@@ -13,6 +13,7 @@ from sbs_gym.sim.events import push_event
 from sbs_gym.sim.handoff import finish_request, hand_over, may_begin, note_blocked
 from sbs_gym.sim.skew import skew_now
 from sbs_gym.sim.state import Kind, StartRule
+from sbs_gym.sim.tally import tally_first_token, tally_pass
 from sbs_gym.timing.luck import pass_jitter, signal_lost
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s, rank_cost_s
 
@@ -205,6 +206,7 @@ def _finish_share(w, k):  # type: ignore[no-untyped-def]
     for _ in range(rank.num_finishing):
         request = w.requests[r]
         request.first_token_at_s = w.clock.now_s
+        tally_first_token(w, r, w.setup.num_decode > 0 and request.output_tokens > 1)
         if w.setup.num_decode == 0:
             finish_request(w, r)
         else:
@@ -245,6 +247,7 @@ def _record_pass(w, i, num_finished):  # type: ignore[no-untyped-def]
     row.cost_sum_s = cost_sum
     row.cost_max_s = cost_max
     w.clock.num_passes += 1
+    tally_pass(w, tokens, setup.dp * cost_max - cost_sum)
 
 
 @inlined

@@ -67,6 +67,7 @@ def note_report(w, j, slot):  # type: ignore[no-untyped-def]
         view.granted_blocks_before = report.granted_blocks
         view.granted_tokens_before = report.granted_tokens
         view.refused = 0
+    w.sight.report_sample_at_s = w.clock.now_s - w.setup.signal_delay_s
     w.clock.num_report_events -= 1
     w.clock.idle_reports += 1
     w.clock.placement_asked = 1

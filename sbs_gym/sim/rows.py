@@ -4,18 +4,23 @@ A numba array is a structure of seven words or more, copied at every call that i
 numba counts references to it at nearly every use, atomically. Measured on the loop, that took most
 of a run and of the compilation. Inside one call from Python the caller keeps the arrays alive, so
 the compiled loop works on `Rows`: bare addresses that can be indexed, and nothing else. They stand
-in one block, a `RowsWorld`, whose address is all that functions hand on: handing on the addresses
-one by one took a quarter of the compilation. As plain Python (NUMBA_DISABLE_JIT=1) the same code
-indexes the arrays themselves.
+in one block per world, written once, a `RowsWorld`, whose address is all that functions hand on:
+handing on the addresses one by one took a quarter of the compilation, and taking a World apart
+costs a call from Python as much as a whole step of an environment. As plain Python
+(NUMBA_DISABLE_JIT=1) the same code indexes the arrays themselves.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
+from numba import typeof
 from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.imputils import lower_builtin, lower_getattr_generic
@@ -29,7 +34,9 @@ from numba.core.typing.templates import (
 from numba.extending import intrinsic, register_model
 from numba.np.arrayobj import make_array
 
-from sbs_gym.jit import PURE_PYTHON
+from sbs_gym.jit import PURE_PYTHON, compiled
+from sbs_gym.sim.state import World
+from sbs_gym.sim.world import example_world
 
 # These stay arrays, because the timing model takes arrays; only their owner is dropped.
 _STAY_ARRAYS = (
@@ -139,17 +146,28 @@ def _lower_field(context: Any, builder: Any, world: RowsWorld, value: Any, name:
     return field
 
 
+def _fields(world: Any) -> tuple[tuple[str, types.Type], ...]:
+    """Return name and type of every field of a World as compiled code sees it."""
+    return tuple(
+        (name, Rows(kind.dtype) if isinstance(kind, types.Array) and not stays else kind)
+        for name, kind in zip(world.instance_class._fields, world.types, strict=True)
+        for stays in [name in _STAY_ARRAYS]
+    )
+
+
+@functools.cache
+def _rows_type() -> RowsWorld:
+    """Return the type of every world; that of an example, for all have the same fields."""
+    return RowsWorld(_fields(typeof(example_world())))
+
+
 @intrinsic
-def _as_rows(_typing_context: Any, world: Any) -> Any:
-    names = world.instance_class._fields
-    kinds = [
-        Rows(kind.dtype) if isinstance(kind, types.Array) and name not in _STAY_ARRAYS else kind
-        for name, kind in zip(names, world.types, strict=True)
-    ]
-    result_type = RowsWorld(tuple(zip(names, kinds, strict=True)))
+def _write_block(_typing_context: Any, world: Any, blocks: Any, e: Any) -> Any:
+    kinds = [kind for _, kind in _fields(world)]
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        block = cgutils.alloca_once(builder, result_type.layout(context))
+        block = _address(context, builder, sig.args[1], args[1], args[2])
+        block = builder.bitcast(block, _rows_type().layout(context).as_pointer())
         for place, (given, wanted) in enumerate(zip(world.types, kinds, strict=True)):
             value = builder.extract_value(args[0], place)
             if isinstance(given, types.Array):
@@ -161,13 +179,63 @@ def _as_rows(_typing_context: Any, world: Any) -> Any:
                     view.parent = cgutils.get_null_value(view.parent.type)
                     value = view._getvalue()
             builder.store(value, cgutils.gep_inbounds(builder, block, 0, place))
-        return builder.bitcast(block, ir.IntType(8).as_pointer())
+        return context.get_dummy_value()
 
-    return result_type(world), build
-
-
-def _as_it_is(world: Any) -> Any:
-    return world
+    return types.none(world, blocks, types.intp), build
 
 
-as_rows = _as_it_is if PURE_PYTHON else _as_rows
+@intrinsic
+def _rows_at(_typing_context: Any, blocks: Any, e: Any) -> Any:
+    def address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _address(context, builder, sig.args[0], *args)
+
+    return _rows_type()(blocks, types.intp), address
+
+
+def _address(context: Any, builder: Any, kind: Any, blocks: Any, e: Any) -> Any:
+    """Return where the block of world `e` begins."""
+    array = make_array(kind)(context, builder, blocks)
+    stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]
+    first = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+    return builder.gep(first, [builder.mul(e, stride)])
+
+
+@compiled
+def _write(world, blocks, e):  # type: ignore[no-untyped-def]
+    _write_block(world, blocks, e)
+
+
+def _words() -> int:
+    """Return the words of a block: one for an address, seven or nine for an array."""
+    return sum(
+        5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
+        for kind in _rows_type().fields.values()
+    )
+
+
+def blocks_of(worlds: Sequence[World]) -> Any:
+    """Return what compiled code takes for a batch of worlds; the caller keeps the worlds alive.
+
+    One row per world with the addresses of its arrays, int64; as plain Python, the worlds.
+    """
+    if PURE_PYTHON:
+        return list(worlds)
+    blocks = np.zeros((len(worlds), _words()), dtype=np.int64)
+    for e, world in enumerate(worlds):
+        _write(world, blocks, e)
+    return blocks
+
+
+def write_block(blocks: Any, e: int, world: World) -> None:
+    """Let entry `e` of `blocks` stand for another world."""
+    if PURE_PYTHON:
+        blocks[e] = world
+    else:
+        _write(world, blocks, e)
+
+
+def _world_itself(worlds: Any, e: int) -> Any:
+    return worlds[e]
+
+
+rows_at = _world_itself if PURE_PYTHON else _rows_at

@@ -62,6 +62,7 @@ class Life(IntEnum):
     HANDED_OVER = 3  # has its first token, and more to come
     FINISHED = 4
     REJECTED = 5
+    ASIDE = 6  # left in the buffer by an agent, until the release that it was asked for is made
 
 
 class Status(IntEnum):
@@ -75,6 +76,7 @@ class Status(IntEnum):
     SLICE_OVER = 5  # only to let the caller show progress
     PLACEMENT_DUE = 6
     STEPS_FULL = 7
+    DECISION_DUE = 8  # an agent has to answer
 
 
 class Phase(IntEnum):
@@ -105,6 +107,7 @@ SETUP = dtype_of(
     ("gated", np.int64),  # 1: the scheduler waits for readiness and predicts passes
     ("leftovers_alone", np.int64),  # 1: never release to an instance that still runs
     ("order", np.int64),
+    ("any_order", np.int64),  # 1: the order may change, both indices of the buffer are kept
     ("n_limit", np.int64),
     ("mean_luck", np.int64),  # 1: no jitter, mean skew
     ("first_measured", np.int64),  # ids [first_measured, end_measured)
@@ -146,7 +149,8 @@ CLOCK = dtype_of(
     ("pass_avg_s", np.float64),  # EMA of signalled pass durations
     ("last_release_at_s", np.float64),
     ("phase", np.int64),
-    ("asked", np.int64),  # 1: a scheduler round is due in this instant
+    ("asked", np.int64),  # set of agent_state.Cause: why a scheduler round is due in this instant
+    ("round_cause", np.int64),  # of the round that runs
     ("next_arrival", np.int64),  # id of the first request that has not arrived
     ("num_done", np.int64),  # finished or rejected
     ("num_measured_left", np.int64),
@@ -181,9 +185,10 @@ BUFFER = dtype_of(
     ("tokens", np.int64),
     ("chunk_tokens", np.int64),  # sum of min(input, chunk)
     ("oldest", np.int64),  # no request below this id is buffered
-    ("num_keys", np.int64),  # keys ever added (age_longest) or heap size
-    ("front", np.int64),  # age_longest: the opened bucket is keys[front:front_end]
+    ("num_keys", np.int64),  # keys ever added
+    ("front", np.int64),  # the opened bucket is keys[front:front_end]
     ("front_end", np.int64),
+    ("heap_size", np.int64),
 )
 
 # A request: what REQUEST_RECORD documents, and two links.
@@ -300,7 +305,8 @@ class World(NamedTuple):
     events: NDArray[Any]  # binary heap, (capacity,)
     signals: NDArray[Any]  # ring, (capacity,)
     signal_tokens: NDArray[np.int64]  # (capacity * dp,)
-    keys: NDArray[np.int64]  # the buffer's index, (num_requests,)
+    keys: NDArray[np.int64]  # the buffer's index by age and length, (num_requests,)
+    heap: NDArray[np.int64]  # its index by length alone, likewise
     log: NDArray[np.int32]  # request ids in order of dispatch, (num_requests,)
     passes: NDArray[Any]  # PASS_RECORD, (capacity,)
     pass_tokens: NDArray[np.int32]  # (capacity * dp,), or (dp,) if not recorded
@@ -330,3 +336,9 @@ class World(NamedTuple):
     candidates: NDArray[np.int32]  # (num_decode_ranks,)
     by_load: NDArray[np.int32]  # decode ranks in rising order of KV load, kept between rounds
     look_ahead: NDArray[np.float64]  # scratch of placement rules
+    # A learner (sim/agent_state.py).
+    agent: Any  # record AGENT
+    tally: Any  # record TALLY
+    sight: Any  # record SIGHT
+    arrivals_per_s: NDArray[np.int32]  # ring of NUM_BINS counts
+    lengths: NDArray[np.int64]  # scratch of the encoder

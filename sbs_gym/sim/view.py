@@ -264,6 +264,25 @@ def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def leftover_cost(w, k):  # type: ignore[no-untyped-def]
+    """Return the cost of rank `k`'s leftover: each prompt's rest as one chunk with context."""
+    known = w.rank_views[k]
+    left = known.leftover_tokens
+    if left == 0:
+        return 0.0
+    ahead = known.sent_tokens - known.acked_tokens - left
+    r, done = skip_tokens(w, known.head, known.head_done, ahead)
+    cost = 0.0
+    while left > 0:
+        q = np.int64(w.requests[r].input_tokens) - done
+        cost += chunk_cost(w, q, done)
+        left -= q
+        r = w.requests[r].next
+        done = 0
+    return cost
+
+
+@inlined
 def note_watchdog(w, i):  # type: ignore[no-untyped-def]
     """Give up waiting for the signal of the believed pass: take it as ended, and as ready."""
     view = w.views[i]

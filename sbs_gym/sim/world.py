@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbs_gym.config.cluster import START_RULES, ClusterConfig
-from sbs_gym.sim import state
+from sbs_gym.config.timing import LinearTiming
+from sbs_gym.sim import agent_state, state
 from sbs_gym.sim.decode_world import collect_decode, decode_arrays, decode_setup, longer
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, RunRecords
 from sbs_gym.sim.state import Kind, Order, StartRule, World
 from sbs_gym.timing.decode import DecodeTiming
-from sbs_gym.timing.model import TimingModel
+from sbs_gym.timing.model import TimingModel, build_timing
 from sbs_gym.types import RequestTable
 
 _START_RULE = {name: int(StartRule[name.upper()]) for name in START_RULES}
@@ -31,6 +32,7 @@ class Terms:
 
     seed: int
     order: Order
+    any_order: bool = False
     gated: bool
     leftovers_alone: bool
     cost_budget: bool
@@ -67,7 +69,8 @@ def build_world(
         events=np.zeros(capacity, dtype=state.EVENT),
         signals=np.zeros(capacity, dtype=state.SIGNAL),
         signal_tokens=np.zeros(capacity * dp, dtype=np.int64),
-        keys=np.zeros(count, dtype=np.int64),
+        keys=np.zeros(_indexed(count, terms, Order.AGE_LONGEST), dtype=np.int64),
+        heap=np.zeros(_indexed(count, terms, Order.LONGEST, Order.SHORTEST), dtype=np.int64),
         log=np.zeros(count, dtype=np.int32),
         passes=np.zeros(capacity, dtype=(np.record, PASS_RECORD)),
         pass_tokens=np.zeros(recorded * dp, dtype=np.int32),
@@ -79,11 +82,48 @@ def build_world(
         room=np.zeros(dp),
         load=np.zeros(dp),
         **decode_arrays(count, setup, decode_timing, record_ranks=terms.record_ranks),
+        agent=_one(agent_state.AGENT, answer=-1, left=-1),
+        tally=_one(agent_state.TALLY),
+        sight=_one(agent_state.SIGHT, report_sample_at_s=-math.inf),
+        arrivals_per_s=np.zeros(agent_state.NUM_BINS, dtype=np.int32),
+        lengths=np.zeros(agent_state.NUM_LENGTHS, dtype=np.int64),
     )
     world.clock.step_capacity = len(world.steps)
     if cluster.start_rule == "free_running":
         _schedule_free_running(world)
     return world
+
+
+def example_world() -> World:
+    """Return a small world; what compiled code knows of worlds in general, it learns from this."""
+    cluster = ClusterConfig(num_prefill=1, prefill_dp=1)
+    table = RequestTable(
+        arrived_at_s=np.zeros(1),
+        input_tokens=np.ones(1, dtype=np.int32),
+        output_tokens=np.ones(1, dtype=np.int32),
+        name="example",
+    )
+    timing = build_timing(LinearTiming(), dp=1, ep=1, chunk_tokens=cluster.chunk_tokens)
+    terms = Terms(
+        seed=0,
+        order=Order.AGE_LONGEST,
+        gated=True,
+        leftovers_alone=False,
+        cost_budget=False,
+        n_limit=1,
+        watchdog_factor=3.0,
+        mean_luck=True,
+        stop_at_s=math.inf,
+        first_measured=0,
+        end_measured=1,
+        record_ranks=False,
+    )
+    return build_world(table, cluster, timing, terms)
+
+
+def _indexed(count: int, terms: Terms, *orders: Order) -> int:
+    """Return the length of an index of the buffer that these orders need."""
+    return count if terms.any_order or terms.order in orders else 1
 
 
 def _setup(count: int, cluster: ClusterConfig, timing: TimingModel, terms: Terms) -> Any:

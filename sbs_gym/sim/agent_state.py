@@ -1,0 +1,141 @@
+"""State of a learner in a run: its questions and answers, what it is paid, what it has seen.
+
+One record of each per world, as in state.py. In a plain run they are all zeros and cost nothing.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+import numpy as np
+
+from sbs_gym.sim.state import dtype_of
+
+
+class Cause(IntFlag):
+    """Why a scheduler round is due."""
+
+    ARRIVAL = 1
+    SIGNAL = 2
+    ALARM = 4
+
+
+class Question(IntFlag):
+    """What an agent can be asked; a set of them says what it answers instead of the rules."""
+
+    RELEASE = 1  # the window until the next release, and with it budget and order
+    PREFILL = 2  # the rank of a request in a release, or to leave it in the buffer
+    DECODE = 4  # the decode rank of a prompt
+
+
+class Pause(IntEnum):
+    """Where a round stands while the agent chooses."""
+
+    NOWHERE = 0
+    RELEASE = 1
+    ALLOCATION = 2
+    PLACEMENT = 3
+    OUTSIDE = 4  # between instants: the warm-up is over, and requests wait
+
+
+class Stage(IntEnum):
+    """Where an environment stands between two calls of the batch."""
+
+    ASKED = 0
+    RUNNING = 1  # an array was full: go on
+    SHADOWING = 2  # likewise, in the shadow run
+    OVER = 3
+    TRIED = 4  # the action was refused
+
+
+# The agent's question, its answer, and where the round was left.
+AGENT = dtype_of(
+    ("kinds", np.int64),  # set of Question
+    ("reask", np.int64),  # set of Cause that ask for the window again
+    ("asked", np.int64),  # the Question that waits for an answer; 0 for none
+    ("answer", np.int64),  # rank; dp: leave it; -1: none yet
+    ("paused", np.int64),
+    ("stopped", np.int64),  # 1: everything was left, the round is over
+    ("answered", np.int64),  # 1: a window stands
+    ("multiplier", np.float64),  # the window's
+    ("alpha", np.float64),  # budget per backlog; 0: the full chunk
+    ("interval_s", np.float64),  # before the answer that is given outside a round
+    # A release or placement round that was left.
+    ("instance", np.int64),
+    ("first", np.int64),
+    ("budget", np.int64),
+    ("most", np.int64),
+    ("placed", np.int64),
+    ("request", np.int64),  # that the question is about
+    ("left", np.int64),  # chain by `next` of those left in the buffer; -1 for none
+    ("kept_front", np.int64),  # of the buffer when the first was left
+    ("kept_oldest", np.int64),
+    ("position", np.int64),  # in the placement round
+    ("kept", np.int64),
+    ("has_ranks", np.int64),
+    # The observation and action spaces.
+    ("sees", np.int64),  # set of features.Group
+    ("takes_box", np.int64),  # 1: the action is a real number in [-1, 1]
+    ("num_budgets", np.int64),
+    ("num_orders", np.int64),
+    ("prefill_offset", np.int64),  # first action of the segment
+    ("decode_offset", np.int64),
+    ("num_actions", np.int64),
+    # The episode.
+    ("stage", np.int64),
+    ("asked_at_s", np.float64),  # instant of the last question
+    ("from_s", np.float64),  # end of the warm-up
+    ("until_s", np.float64),  # the horizon
+    ("exhausts", np.int64),  # 1: its last request is the trace's last
+    ("ends_early", np.int64),  # 1: terminated
+    ("num_invalid", np.int64),
+    ("num_steps", np.int64),
+)
+
+# Reward terms of the current step, undiscounted, in the order of `TERMS`, and what they hang on.
+TERMS = (
+    "ttft",
+    "tpot",
+    "slo_miss",
+    "rejection",
+    "prefill_bubble",
+    "decode_bubble",
+    "input_tokens",
+    "output_tokens",
+)
+TALLY = dtype_of(
+    ("on", np.int64),
+    ("beta", np.float64),  # discount rate, 1/s
+    ("discount", np.float64),  # exp(-beta * time since the decision)
+    ("since_s", np.float64),  # everything up to here is counted
+    ("reward", np.float64),  # weighted and discounted
+    *[(name, np.float64) for name in TERMS],
+    *[(f"weight_{name}", np.float64) for name in TERMS],
+    ("num_waiting", np.int64),  # arrived, without first token, not rejected
+    ("num_decoding", np.int64),  # between first and last token
+    ("until_s", np.float64),  # the horizon
+    ("slo_ttft_s", np.float64),
+    ("slo_ttft_per_token_s", np.float64),
+    ("slo_ttft_free_tokens", np.int64),
+    ("slo_tpot_s", np.float64),
+    ("tpot_target_s", np.float64),
+)
+
+WINDOWS_S = (1.0, 10.0, 60.0)  # over which arrivals are counted
+NUM_LENGTHS = 64  # prompts, the oldest, whose quantiles are observed
+NUM_BINS = 60  # of one second, over which their dispersion is
+
+# What the observer of arrivals remembers; windows hold requests [first, next_arrival).
+SIGHT = dtype_of(
+    ("counted", np.int64),  # requests below this id are in the sums
+    *[(f"first_{k}", np.int64) for k in range(len(WINDOWS_S))],
+    *[(f"tokens_{k}", np.int64) for k in range(len(WINDOWS_S))],
+    ("bin", np.int64),  # the second that is being counted
+    ("bin_count", np.int64),
+    ("bins_sum", np.int64),  # over the last NUM_BINS whole seconds
+    ("bins_square_sum", np.int64),
+    ("report_sample_at_s", np.float64),  # of the youngest decode report; -inf: none
+    ("pass_256_s", np.float64),  # predicted pass of 256 tokens on every rank
+    ("pass_1024_s", np.float64),
+    ("pass_chunk_s", np.float64),
+)
