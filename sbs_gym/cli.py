@@ -18,6 +18,7 @@ COMMANDS = {
     "balance": ("balance", "prefill and decode capacity of a cluster for every workload"),
     "memory": ("memory", "what fills a GPU, and the room left for KV"),
     "drain": ("drain", "how fast a backlog drains under several schedulers"),
+    "watch": ("watch", "a run as it happens, in the terminal or as a GIF"),
     "list": ("catalogue", "schedulers, workloads, arrivals, clusters, timings, trace formats"),
     "traces": ("traces", "describe PATH: what a request trace holds"),
     "timing": ("timing", "fit | validate | passes | steps | sensitivity: how long passes take"),
