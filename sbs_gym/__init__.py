@@ -8,8 +8,11 @@ result.summary["ttft_mean_s"]
 # Imported here and not on first use: a submodule that is loaded later would take the place of the
 # function of the same name.
 from sbs_gym.compare import Comparison, compare
+from sbs_gym.envs.registration import register
 from sbs_gym.schema import load_config
 from sbs_gym.simulate import Result, simulate
+
+register()
 
 __version__ = "0.1.0"
 

@@ -23,6 +23,7 @@ class Stream(IntEnum):
     WORKLOAD = 1
     TIMING = 2
     POLICY = 3
+    EPISODE = 4
 
 
 def _as_it_is(function: Any) -> Any:

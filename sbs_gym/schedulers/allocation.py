@@ -45,12 +45,13 @@ def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
     else:
         measure_room(w, rules, i, budget)
     while placed < most and w.buffer.num > 0:
-        num_eligible = _count_eligible(w)
+        best = roomiest(w)
+        has_room = w.room[best] > 0.0 or not w.setup.gated
         forced = rules.limit_action == _FORCE and past_limit(w, oldest_in_buffer(w))
-        if num_eligible == 0 and not forced:
+        if not has_room and not forced:
             break
         r = first_in_buffer(w)  # asked only for a release: it closes the youngest age
-        if by_agent and num_eligible > 0:
+        if by_agent and has_room:
             if asks_for_rank(w, i, r, placed):
                 return -1
             d = take_answer(w)
@@ -59,22 +60,14 @@ def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
                 continue
         if placed == 0:
             begin_release(w, i)
-        if not by_agent or num_eligible == 0:
-            d = rule_rank(w, rules, i, r, num_eligible)
+        if not by_agent or not has_room:
+            d = best if forced or rules.allocation == _PBAA else choose_rank(w, rules, i, r)
         place(w, rules, i, r, d)
         placed += 1
     if by_agent and placed == 0:
         agent.stopped = agent.left >= 0
     bring_back(w)
     return placed
-
-
-@inlined
-def rule_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
-    """Return the rank that the rules give request `r`."""
-    if rules.limit_action == _FORCE and past_limit(w, oldest_in_buffer(w)):
-        return roomiest(w)
-    return choose_rank(w, rules, i, r, num_eligible)
 
 
 @inlined
@@ -104,30 +97,22 @@ def place(w, rules, i, r, d):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _count_eligible(w):  # type: ignore[no-untyped-def]
-    """Return the number of ranks that may take a request: those with room, or all if ungated."""
-    if not w.setup.gated:
-        return w.setup.dp
-    count = 0
-    for d in range(w.setup.dp):
-        if w.room[d] > 0.0:
-            count += 1
-    return count
-
-
-@inlined
 def roomiest(w):  # type: ignore[no-untyped-def]
     """Return the rank with the most room, ties to the lowest index."""
-    best = 0
+    best, most = 0, w.room[0]
     for d in range(1, w.setup.dp):
-        if w.room[d] > w.room[best]:
-            best = d
+        room = w.room[d]
+        if room > most:
+            best, most = d, room
     return best
 
 
 @inlined
-def choose_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
-    """Return the rank of instance `i` for request `r`; at least one rank is eligible."""
+def choose_rank(w, rules, i, r):  # type: ignore[no-untyped-def]
+    """Return the rank of instance `i` for request `r`; at least one rank is eligible.
+
+    Eligible are the ranks with room, or all under a rule that does not wait for readiness.
+    """
     rule = rules.allocation
     if rule == _PBAA:
         return roomiest(w)  # the roomiest is eligible if any rank is
@@ -135,7 +120,7 @@ def choose_rank(w, rules, i, r, num_eligible):  # type: ignore[no-untyped-def]
         return _least_loaded(w, rule, i)
     if rule == _ROUND_ROBIN:
         return _next_in_turn(w, i)
-    return _random_rank(w, r, num_eligible)
+    return _random_rank(w, r)
 
 
 @inlined
@@ -170,7 +155,11 @@ def _next_in_turn(w, i):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _random_rank(w, r, num_eligible):  # type: ignore[no-untyped-def]
+def _random_rank(w, r):  # type: ignore[no-untyped-def]
+    num_eligible = 0
+    for d in range(w.setup.dp):
+        if _is_eligible(w, d):
+            num_eligible += 1
     left = draw(w, _ALLOCATE, r, num_eligible)
     for d in range(w.setup.dp):
         if _is_eligible(w, d):

@@ -29,7 +29,7 @@ from sbs_gym.timing.decode import DecodeTiming
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
 
-_GROW = {
+GROW = {
     Status.EVENTS_FULL: grow_events,
     Status.SIGNALS_FULL: grow_signals,
     Status.PASSES_FULL: grow_passes,
@@ -132,8 +132,8 @@ class Session:
         while True:
             self.world.clock.instants_left = _SLICE_INSTANTS if progress else _ENDLESS
             status = Status(play(self._blocks, 0, self._rules))
-            if status in _GROW:
-                self.world = _GROW[status](self.world)
+            if status in GROW:
+                self.world = GROW[status](self.world)
                 write_block(self._blocks, 0, self.world)
                 continue
             clock = self.world.clock

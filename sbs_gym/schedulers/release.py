@@ -10,14 +10,14 @@ from sbs_gym.schedulers.budget import choose_budget
 from sbs_gym.schedulers.questions import asks_for_window
 from sbs_gym.schedulers.routing import choose_instance, next_ready
 from sbs_gym.schedulers.rules import LimitAction, Release
-from sbs_gym.sim.agent_state import Pause, Question
+from sbs_gym.sim.agent_state import Pause, Question, Reask
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer
 from sbs_gym.sim.loop import send_release
 from sbs_gym.sim.state import StartRule
 from sbs_gym.sim.view import begin_pass, begin_release, note_release, release_lead_s
 
 _SIZE_OR_TIMEOUT, _FIXED_WINDOW = int(Release.SIZE_OR_TIMEOUT), int(Release.FIXED_WINDOW)
-_RELEASE = int(Question.RELEASE)
+_RELEASE, _AT_SIGNAL = int(Question.RELEASE), int(Reask.SIGNAL)
 _NOWHERE, _IN_RELEASE = int(Pause.NOWHERE), int(Pause.RELEASE)
 _IN_ALLOCATION = int(Pause.ALLOCATION)
 _REJECT = int(LimitAction.REJECT)
@@ -81,8 +81,10 @@ def _run_gated_round(w, rules):  # type: ignore[no-untyped-def]
 def _begin_round(w):  # type: ignore[no-untyped-def]
     agent = w.agent
     agent.stopped = 0
-    if agent.reask & w.clock.round_cause:
-        agent.answered = 0
+    if agent.reask:
+        came = w.clock.signal_came if agent.reask == _AT_SIGNAL else w.clock.arrival_came
+        if came:
+            agent.answered = 0
     for i in range(w.setup.num_prefill):
         w.views[i].barred = 0
 

@@ -12,12 +12,12 @@ import numpy as np
 from sbs_gym.sim.state import dtype_of
 
 
-class Cause(IntFlag):
-    """Why a scheduler round is due."""
+class Reask(IntEnum):
+    """When a window that stands may be revised."""
 
-    ARRIVAL = 1
-    SIGNAL = 2
-    ALARM = 4
+    RELEASE = 0  # not at all
+    SIGNAL = 1
+    ARRIVAL = 2
 
 
 class Question(IntFlag):
@@ -42,16 +42,18 @@ class Stage(IntEnum):
     """Where an environment stands between two calls of the batch."""
 
     ASKED = 0
-    RUNNING = 1  # an array was full: go on
-    SHADOWING = 2  # likewise, in the shadow run
-    OVER = 3
-    TRIED = 4  # the action was refused
+    STARTING = 1  # on the way to the first question
+    RUNNING = 2  # on the way to the next one
+    SHADOWING = 3  # the shadow run is on its way there
+    OVER = 4
 
 
 # The agent's question, its answer, and where the round was left.
 AGENT = dtype_of(
-    ("kinds", np.int64),  # set of Question
-    ("reask", np.int64),  # set of Cause that ask for the window again
+    ("kinds", np.int64),  # set of Question; empty during the warm-up
+    ("answers", np.int64),  # what it is after the warm-up
+    ("beta", np.float64),  # discount rate, 1/s
+    ("reask", np.int64),  # a Reask
     ("asked", np.int64),  # the Question that waits for an answer; 0 for none
     ("answer", np.int64),  # rank; dp: leave it; -1: none yet
     ("paused", np.int64),
@@ -83,13 +85,11 @@ AGENT = dtype_of(
     ("num_actions", np.int64),
     # The episode.
     ("stage", np.int64),
+    ("starts", np.int64),  # 1: what is counted belongs to the step that follows the first question
+    ("keeps_records", np.int64),  # 0: passes and steps are forgotten
     ("asked_at_s", np.float64),  # instant of the last question
-    ("from_s", np.float64),  # end of the warm-up
     ("until_s", np.float64),  # the horizon
     ("exhausts", np.int64),  # 1: its last request is the trace's last
-    ("ends_early", np.int64),  # 1: terminated
-    ("num_invalid", np.int64),
-    ("num_steps", np.int64),
 )
 
 # Reward terms of the current step, undiscounted, in the order of `TERMS`, and what they hang on.
@@ -105,7 +105,7 @@ TERMS = (
 )
 TALLY = dtype_of(
     ("on", np.int64),
-    ("beta", np.float64),  # discount rate, 1/s
+    ("beta", np.float64),  # discount rate, 1/s; 0 before the first question
     ("discount", np.float64),  # exp(-beta * time since the decision)
     ("since_s", np.float64),  # everything up to here is counted
     ("reward", np.float64),  # weighted and discounted

@@ -16,7 +16,7 @@ from sbs_gym.sim.state import World
 from sbs_gym.timing.decode import DECODE_COEFFICIENTS, DecodeTiming
 from sbs_gym.timing.memory import decode_kv_blocks, kv_room
 
-_FIRST_STEPS = 1024
+_STEPS_PER_PASS = 4
 _MOST_AHEAD = 1001  # steps that a placement rule may look ahead, and the one it is in
 
 
@@ -51,13 +51,18 @@ def decode_setup(cluster: ClusterConfig) -> dict[str, float]:
 
 
 def decode_arrays(
-    num_requests: int, setup: Any, timing: DecodeTiming | None, *, record_ranks: bool
+    num_requests: int,
+    setup: Any,
+    timing: DecodeTiming | None,
+    *,
+    capacity: int,
+    record_ranks: bool,
 ) -> dict[str, Any]:
     """Return the decode arrays of a World; one row each where decode is not modelled."""
     modelled = timing is not None
     requests = num_requests if modelled else 1
     ranks, dp = max(1, int(setup.num_decode_ranks)), max(1, int(setup.decode_dp))
-    steps = _FIRST_STEPS if modelled else 1
+    steps = _STEPS_PER_PASS * capacity if modelled else 1
     recorded = steps * dp if modelled and record_ranks else 1
     num, slots = max(1, int(setup.num_decode)), max(1, int(setup.report_slots))
     coefficients = timing.coefficients if timing else np.zeros(1, dtype=DECODE_COEFFICIENTS)

@@ -11,6 +11,7 @@ from enum import IntFlag
 
 import numpy as np
 
+from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.agent_state import NUM_LENGTHS, Question
 from sbs_gym.sim.buffer import oldest_in_buffer
@@ -121,10 +122,34 @@ REQUEST = (
 )
 
 
+def sizes(cluster: ClusterConfig) -> dict[Group, tuple[int, tuple[Feature, ...]]]:
+    """Return rows and features of every group, in the order of an observation."""
+    return {
+        Group.GLOBAL: (1, GLOBAL),
+        Group.INSTANCES: (cluster.num_prefill, INSTANCE),
+        Group.RANKS: (cluster.prefill_dp, RANK),
+        Group.DECODE_RANKS: (cluster.num_decode_ranks, DECODE_RANK),
+        Group.REQUEST: (1, REQUEST),
+    }
+
+
+def num_features(sees: Group, cluster: ClusterConfig) -> int:
+    """Return the numbers of an observation that shows the groups `sees`."""
+    return sum(
+        rows * len(columns) for group, (rows, columns) in sizes(cluster).items() if group & sees
+    )
+
+
 @inlined
 def _put(out, e, n, value, low, high):  # type: ignore[no-untyped-def]
     """Write one number, clipped, and return the place of the next."""
     out[e, n] = min(max(value, low), high)
+    return n + 1
+
+
+@inlined
+def _put_flag(out, e, n, holds):  # type: ignore[no-untyped-def]
+    out[e, n] = 1.0 if holds else 0.0
     return n + 1
 
 
@@ -154,9 +179,9 @@ def observe(w, out, e):  # type: ignore[no-untyped-def]
 @inlined
 def _put_question(w, out, e):  # type: ignore[no-untyped-def]
     agent = w.agent
-    n = _put(out, e, 0, float(agent.asked == _RELEASE), 0.0, 1.0)
-    n = _put(out, e, n, float(agent.asked == _PREFILL), 0.0, 1.0)
-    n = _put(out, e, n, float(agent.asked == _DECODE), 0.0, 1.0)
+    n = _put_flag(out, e, 0, agent.asked == _RELEASE)
+    n = _put_flag(out, e, n, agent.asked == _PREFILL)
+    n = _put_flag(out, e, n, agent.asked == _DECODE)
     return _put(out, e, n, w.clock.now_s - agent.asked_at_s, 0.0, 10.0)
 
 
@@ -259,8 +284,8 @@ def _put_instance(w, out, e, n, i):  # type: ignore[no-untyped-def]
     if view.leftover_tokens > 0:
         cost_s, fullest = _leftovers(w, i)
     running = view.running != 0
-    n = _put(out, e, n, float(running), 0.0, 1.0)
-    n = _put(out, e, n, float(view.pending), 0.0, 1.0)
+    n = _put_flag(out, e, n, running)
+    n = _put_flag(out, e, n, view.pending)
     n = _put(out, e, n, view.run_end_s - now if running else 0.0, -10.0, 10.0)
     n = _put(out, e, n, 0.0 if running else now - view.idle_since_s, 0.0, 10.0)
     n = _put(out, e, n, view.error_s, 0.0, 1.0)
@@ -270,7 +295,7 @@ def _put_instance(w, out, e, n, i):  # type: ignore[no-untyped-def]
     n = _put(out, e, n, fullest / chunk, 0.0, 50.0)
     n = _put(out, e, n, view.last_budget / chunk, 0.0, 1.0)
     chosen = w.agent.asked == _PREFILL and w.agent.instance == i
-    return _put(out, e, n, float(chosen), 0.0, 1.0)
+    return _put_flag(out, e, n, chosen)
 
 
 @inlined
@@ -308,7 +333,7 @@ def _put_decode_rank(w, out, e, n, k):  # type: ignore[no-untyped-def]
     n = _put(out, e, n, known_waiting(w, k) / limit, 0.0, 2.0)
     n = _put(out, e, n, known_kv_tokens(w, k) / (room * setup.block_tokens), 0.0, 2.0)
     n = _put(out, e, n, known_blocks(w, k) / room, 0.0, 2.0)
-    return _put(out, e, n, float(w.decode_views[k].refused), 0.0, 1.0)
+    return _put_flag(out, e, n, w.decode_views[k].refused)
 
 
 @inlined

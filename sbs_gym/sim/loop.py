@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from sbs_gym.jit import inlined
-from sbs_gym.sim.agent_state import Cause
 from sbs_gym.sim.buffer import add_to_buffer
 from sbs_gym.sim.decode import finish_step, most_evictions, queue_on_rank, start_step
 from sbs_gym.sim.events import next_instant, pop_event, push_event
@@ -27,7 +26,6 @@ _PASS_END, _SIGNAL, _ROUND = int(Kind.PASS_END), int(Kind.SIGNAL), int(Kind.ROUN
 _STEP_END, _TRANSFER_END = int(Kind.STEP_END), int(Kind.TRANSFER_END)
 _SAMPLE, _STEP_START = int(Kind.SAMPLE), int(Kind.STEP_START)
 _DISPATCH_DELIVERED, _PASS_START = int(Kind.DISPATCH_DELIVERED), int(Kind.PASS_START)
-_BY_ARRIVAL, _BY_SIGNAL, _BY_ALARM = int(Cause.ARRIVAL), int(Cause.SIGNAL), int(Cause.ALARM)
 _ANY_KIND = int(Kind.PASS_START) + 1
 _PATIENCE = 100  # reports of an instance to which nothing happens any more
 _NEXT_INSTANT, _IN_ROUND = int(Phase.NEXT_INSTANT), int(Phase.ROUND)
@@ -66,6 +64,8 @@ def advance(w):  # type: ignore[no-untyped-def]
             let_time_pass(w, now)
             clock.now_s = now
             clock.instants_left -= 1
+            clock.signal_came = 0
+            clock.arrival_came = 0
             clock.phase = _BEFORE_ROUND
         before_kind = _ANY_KIND if clock.phase == _AFTER_PLACEMENT else _ROUND
         if not _handle_events(w, before_kind):  # one call only: all engines are inlined here
@@ -76,7 +76,6 @@ def advance(w):  # type: ignore[no-untyped-def]
             _handle_arrivals(w)
             _handle_alarms(w)
             clock.phase = _IN_ROUND if clock.asked else _AFTER_ROUND
-            clock.round_cause = clock.asked
             clock.asked = 0
     return _ROUND_DUE if clock.phase == _IN_ROUND else _PLACEMENT_DUE
 
@@ -144,7 +143,8 @@ def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
         elif kind == _SIGNAL:
             clock.first_signal += 1
             note_signal(w, i, first)
-            clock.asked |= _BY_SIGNAL
+            clock.asked = 1
+            clock.signal_came = 1
         elif kind == _DISPATCH_DELIVERED:
             deliver_release(w, i, first, end, budget)
         elif kind == _PASS_START:
@@ -194,7 +194,8 @@ def _handle_arrivals(w):  # type: ignore[no-untyped-def]
         else:
             add_to_buffer(w, r)
         r += 1
-        clock.asked |= _BY_ARRIVAL
+        clock.asked = 1
+        clock.arrival_came = 1
     clock.next_arrival = r
 
 
@@ -203,12 +204,12 @@ def _handle_alarms(w):  # type: ignore[no-untyped-def]
     clock = w.clock
     if clock.timer_at_s <= clock.now_s:
         clock.timer_at_s = math.inf
-        clock.asked |= _BY_ALARM
+        clock.asked = 1
     if clock.watchdog_at_s <= clock.now_s:
         for i in range(w.setup.num_prefill):
             if w.views[i].watchdog_at_s <= clock.now_s:
                 note_watchdog(w, i)
-        clock.asked |= _BY_ALARM
+        clock.asked = 1
 
 
 @inlined

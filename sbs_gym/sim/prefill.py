@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from sbs_gym.jit import inlined
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.handoff import finish_request, hand_over, may_begin, note_blocked
@@ -82,13 +84,19 @@ def start_pass(w, i):  # type: ignore[no-untyped-def]
     instance.released = 0
     instance.busy = 1
     instance.started_at_s = now
-    for d in range(setup.dp):
-        k = i * setup.dp + d
-        form_share(w, k, instance.budget_tokens)
-        w.scratch_tokens[d] = w.ranks[k].pass_tokens
-        w.scratch_pairs[d] = w.ranks[k].pass_pairs
-        instance.queued_tokens -= w.ranks[k].pass_tokens
-    instance.pass_budget = instance.budget_tokens
+    dp, budget, taken = setup.dp, instance.budget_tokens, 0
+    for d in range(dp):
+        rank = w.ranks[i * dp + d]
+        if rank.queued_tokens == 0:
+            rank.pass_tokens = rank.pass_pairs = 0
+            rank.num_finishing = rank.num_chunks = 0
+        else:
+            form_share(w, i * dp + d, budget)
+            taken += rank.pass_tokens
+        w.scratch_tokens[d] = rank.pass_tokens
+        w.scratch_pairs[d] = rank.pass_pairs
+    instance.queued_tokens -= taken
+    instance.pass_budget = budget
     instance.pass_leftover = instance.queued_tokens
     push_event(w, now + _pass_duration(w, i), _PASS_END, i, 0, 0, 0)
 
@@ -186,21 +194,56 @@ def _pass_duration(w, i):  # type: ignore[no-untyped-def]
 @inlined
 def finish_pass(w, i):  # type: ignore[no-untyped-def]
     """Deliver the results of the running pass: first tokens, record, signal; then start anew."""
-    instance = w.instances[i]
+    setup, instance = w.setup, w.instances[i]
     instance.busy = 0
-    num_finished = 0
-    for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
-        num_finished += _finish_share(w, k)
-    _record_pass(w, i, num_finished)
-    _send_signal(w, i)
+    signal = _open_signal(w, i)
+    dp, row = setup.dp, w.passes[w.clock.num_passes]
+    tokens, pairs, most, chunks, num_finished = 0, 0, 0, 0, 0
+    cost_sum, cost_max = 0.0, 0.0
+    for d in range(dp):
+        rank = w.ranks[i * dp + d]
+        if setup.record_ranks:
+            w.pass_tokens[w.clock.num_passes * dp + d] = rank.pass_tokens
+            w.pass_pairs[w.clock.num_passes * dp + d] = rank.pass_pairs
+        if rank.pass_tokens > 0:
+            rank.done_tokens += rank.pass_tokens
+            tokens += rank.pass_tokens
+            pairs += rank.pass_pairs
+            chunks += rank.num_chunks
+            most = max(most, rank.pass_tokens)
+            cost = rank_cost_s(w.timing, rank.pass_tokens, rank.pass_pairs)
+            cost_sum += cost
+            cost_max = max(cost_max, cost)
+            if rank.num_finishing > 0:
+                num_finished += _finish_share(w, i * dp + d)
+        if signal >= 0:
+            w.signal_tokens[signal * dp + d] = rank.done_tokens
+    row.started_at_s = instance.started_at_s
+    row.ended_at_s = w.clock.now_s
+    row.instance = i
+    row.pass_index = instance.pass_index
+    row.budget_tokens = instance.pass_budget
+    row.leftover_tokens = instance.pass_leftover
+    row.num_finished = num_finished
+    row.tokens = tokens
+    row.pairs = pairs
+    row.max_rank_tokens = most
+    row.num_requests = chunks
+    row.cost_sum_s = cost_sum
+    row.cost_max_s = cost_max
+    w.clock.num_passes += 1
+    tally_pass(w, tokens, dp * cost_max - cost_sum)
+    if signal >= 0:
+        w.signals[signal].tokens = tokens
+        push_event(w, w.clock.now_s + setup.signal_delay_s, _SIGNAL, i, signal, 0, 0)
     instance.pass_index += 1
     consider_start(w, i)
 
 
 @inlined
 def _finish_share(w, k):  # type: ignore[no-untyped-def]
+    """Give first tokens to the prompts that end on rank `k`; return how many."""
     rank = w.ranks[k]
-    rank.done_tokens += rank.pass_tokens
     r = rank.pass_head
     done_before = rank.pass_head_done
     for _ in range(rank.num_finishing):
@@ -217,56 +260,18 @@ def _finish_share(w, k):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _record_pass(w, i, num_finished):  # type: ignore[no-untyped-def]
-    setup, instance = w.setup, w.instances[i]
-    row = w.passes[w.clock.num_passes]
-    row.started_at_s = instance.started_at_s
-    row.ended_at_s = w.clock.now_s
-    row.instance = i
-    row.pass_index = instance.pass_index
-    row.budget_tokens = instance.pass_budget
-    row.leftover_tokens = instance.pass_leftover
-    row.num_finished = num_finished
-    tokens, pairs, most, chunks, cost_sum, cost_max = 0, 0, 0, 0, 0.0, 0.0
-    for d in range(setup.dp):
-        rank = w.ranks[i * setup.dp + d]
-        tokens += rank.pass_tokens
-        pairs += rank.pass_pairs
-        chunks += rank.num_chunks
-        most = max(most, rank.pass_tokens)
-        cost = rank_cost_s(w.timing, rank.pass_tokens, rank.pass_pairs)
-        cost_sum += cost
-        cost_max = max(cost_max, cost)
-        if setup.record_ranks:
-            w.pass_tokens[w.clock.num_passes * setup.dp + d] = rank.pass_tokens
-            w.pass_pairs[w.clock.num_passes * setup.dp + d] = rank.pass_pairs
-    row.tokens = tokens
-    row.pairs = pairs
-    row.max_rank_tokens = most
-    row.num_requests = chunks
-    row.cost_sum_s = cost_sum
-    row.cost_max_s = cost_max
-    w.clock.num_passes += 1
-    tally_pass(w, tokens, setup.dp * cost_max - cost_sum)
-
-
-@inlined
-def _send_signal(w, i):  # type: ignore[no-untyped-def]
+def _open_signal(w, i):  # type: ignore[no-untyped-def]
+    """Return the ring slot of the EndForward signal that ends this pass; -1 if it gets lost."""
     setup, clock, instance = w.setup, w.clock, w.instances[i]
     if setup.signal_loss_frac > 0.0 and signal_lost(
         setup.seed, i, instance.pass_index, setup.signal_loss_frac
     ):
         clock.num_signals_lost += 1
-        return
+        return np.int64(-1)
     slot = clock.next_signal % clock.signal_capacity
     clock.next_signal += 1
     signal = w.signals[slot]
     signal.started_at_s = instance.started_at_s
     signal.ended_at_s = clock.now_s
     signal.pass_index = instance.pass_index
-    signal.tokens = 0
-    for d in range(setup.dp):
-        rank = w.ranks[i * setup.dp + d]
-        w.signal_tokens[slot * setup.dp + d] = rank.done_tokens
-        signal.tokens += rank.pass_tokens
-    push_event(w, clock.now_s + setup.signal_delay_s, _SIGNAL, i, slot, 0, 0)
+    return slot

@@ -38,15 +38,9 @@ from sbs_gym.jit import PURE_PYTHON, compiled
 from sbs_gym.sim.state import World
 from sbs_gym.sim.world import example_world
 
-# These stay arrays, because the timing model takes arrays; only their owner is dropped.
-_STAY_ARRAYS = (
-    "table",
-    "scratch_tokens",
-    "scratch_pairs",
-    "decode_table",
-    "scratch_batch",
-    "scratch_kv",
-)
+# These stay arrays, for they have two dimensions; only their owner is dropped. numba still counts a
+# reference to them at every use, so the loop hands them on and reads them nowhere else.
+_STAY_ARRAYS = ("table", "decode_table")
 
 
 def _digest(content: object) -> str:

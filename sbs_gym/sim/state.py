@@ -149,8 +149,9 @@ CLOCK = dtype_of(
     ("pass_avg_s", np.float64),  # EMA of signalled pass durations
     ("last_release_at_s", np.float64),
     ("phase", np.int64),
-    ("asked", np.int64),  # set of agent_state.Cause: why a scheduler round is due in this instant
-    ("round_cause", np.int64),  # of the round that runs
+    ("asked", np.int64),  # 1: a scheduler round is due in this instant
+    ("signal_came", np.int64),  # in the instant of the round that runs
+    ("arrival_came", np.int64),
     ("next_arrival", np.int64),  # id of the first request that has not arrived
     ("num_done", np.int64),  # finished or rejected
     ("num_measured_left", np.int64),

@@ -108,10 +108,9 @@ def tally_step(w, tokens, bubble_s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def open_step(w):  # type: ignore[no-untyped-def]
-    """Begin to count a step at the decision that is made now."""
+def clear(w):  # type: ignore[no-untyped-def]
+    """Forget what has been counted."""
     tally = w.tally
-    tally.discount = 1.0
     tally.reward = 0.0
     tally.ttft = 0.0
     tally.tpot = 0.0

@@ -78,9 +78,13 @@ def note_release(w, i, delivered_at_s, budget):  # type: ignore[no-untyped-def]
 @inlined
 def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
     """Take in the EndForward signal of instance `i` that stands in ring slot `slot`."""
-    signal, view, clock = w.signals[slot], w.views[i], w.clock
-    for d in range(w.setup.dp):
-        _acknowledge(w, i, i * w.setup.dp + d, w.signal_tokens[slot * w.setup.dp + d])
+    signal, view, clock, dp = w.signals[slot], w.views[i], w.clock, w.setup.dp
+    for d in range(dp):
+        known, done_tokens = w.rank_views[i * dp + d], w.signal_tokens[slot * dp + d]
+        known.assumed_tokens = 0
+        known.run_tokens = 0
+        if done_tokens != known.acked_tokens:
+            _acknowledge(w, i, i * dp + d, done_tokens)
     if signal.tokens > 0:
         clock.pass_avg_s = ema(clock.pass_avg_s, signal.ended_at_s - signal.started_at_s)
     if w.setup.gated:
@@ -95,7 +99,6 @@ def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
 @inlined
 def _acknowledge(w, i, k, done_tokens):  # type: ignore[no-untyped-def]
     known, view = w.rank_views[k], w.views[i]
-    known.assumed_tokens = 0
     news = done_tokens - known.acked_tokens
     known.acked_tokens = done_tokens
     view.outstanding_tokens -= news
@@ -117,8 +120,6 @@ def _stop_expecting(w, i):  # type: ignore[no-untyped-def]
     view = w.views[i]
     view.running = 0
     view.watchdog_at_s = math.inf
-    for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
-        w.rank_views[k].run_tokens = 0
     _set_earliest_watchdog(w)
 
 
@@ -178,13 +179,17 @@ def _delivered_tokens(w, i, without_last):  # type: ignore[no-untyped-def]
 @inlined
 def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untyped-def]
     """Believe in a pass from `start_s` on, formed as the engine would from what was sent."""
-    view, dp = w.views[i], w.setup.dp
+    view, dp, has_context = w.views[i], w.setup.dp, w.timing.pair_cost_s > 0.0
     for d in range(dp):
         known = w.rank_views[i * dp + d]
         work = known.sent_tokens - known.acked_tokens - known.assumed_tokens
         if without_last:
             work -= known.last_tokens
-        _expect_share(w, i * dp + d, d, work, budget)
+        tokens = min(budget, max(work, 0))
+        w.scratch_tokens[d] = tokens
+        w.scratch_pairs[d] = 0
+        if has_context and tokens > 0:
+            _expect_share(w, i * dp + d, d, tokens, budget)
         known.run_tokens = w.scratch_tokens[d]
     view.running = 1
     view.run_start_s = start_s
@@ -203,14 +208,12 @@ def mean_luck_pass_s(w):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _expect_share(w, k, d, work, budget):  # type: ignore[no-untyped-def]
-    """Write rank `k`'s expected tokens and pairs into place `d` of the scratch arrays."""
+def _expect_share(w, k, d, left, budget):  # type: ignore[no-untyped-def]
+    """Write rank `k`'s expected tokens and pairs into place `d` of the scratch arrays.
+
+    `left` are the tokens that its budget lets it take.
+    """
     known = w.rank_views[k]
-    left = min(budget, max(work, 0))
-    w.scratch_tokens[d] = left
-    w.scratch_pairs[d] = 0
-    if w.timing.pair_cost_s == 0.0:
-        return
     limit = cost_limit(w, budget)
     r, done = skip_tokens(w, known.head, known.head_done, known.assumed_tokens)
     tokens, pairs, used = 0, 0, 0.0
@@ -249,12 +252,12 @@ def skip_tokens(w, r, done, skipped):  # type: ignore[no-untyped-def]
 @inlined
 def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
     """Recompute what will be left on the ranks of instance `i` after the believed pass."""
-    view, chunk = w.views[i], w.setup.chunk_tokens
-    total, capped = 0, 0
-    for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
+    view, setup = w.views[i], w.setup
+    chunk, gated, total, capped = setup.chunk_tokens, setup.gated, 0, 0
+    for k in range(i * setup.dp, (i + 1) * setup.dp):
         known = w.rank_views[k]
         left = known.sent_tokens - known.acked_tokens
-        if w.setup.gated:
+        if gated:
             left = max(0, left - known.run_tokens - known.assumed_tokens)
         known.leftover_tokens = left
         total += left
@@ -288,6 +291,7 @@ def note_watchdog(w, i):  # type: ignore[no-untyped-def]
     view = w.views[i]
     for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
         w.rank_views[k].assumed_tokens += w.rank_views[k].run_tokens
+        w.rank_views[k].run_tokens = 0
     w.clock.num_watchdogs += 1
     view.known_index += 1
     view.pending = 0

@@ -51,10 +51,15 @@ def build_world(
     timing: TimingModel,
     terms: Terms,
     decode_timing: DecodeTiming | None = None,
+    *,
+    capacity: int = _FIRST_CAPACITY,
 ) -> World:
-    """Return the world at time 0, before the first arrival."""
+    """Return the world at time 0, before the first arrival.
+
+    `capacity` is the first room for events, signals and records of passes and steps.
+    """
     count, num, dp = len(table), cluster.num_prefill, cluster.prefill_dp
-    capacity = max(_FIRST_CAPACITY, 8 * num)
+    capacity = max(capacity, 8 * num)
     recorded = capacity if terms.record_ranks else 1
     setup = _setup(count, cluster, timing, terms)
     world = World(
@@ -81,7 +86,9 @@ def build_world(
         scratch_pairs=np.zeros(dp, dtype=np.int64),
         room=np.zeros(dp),
         load=np.zeros(dp),
-        **decode_arrays(count, setup, decode_timing, record_ranks=terms.record_ranks),
+        **decode_arrays(
+            count, setup, decode_timing, capacity=capacity, record_ranks=terms.record_ranks
+        ),
         agent=_one(agent_state.AGENT, answer=-1, left=-1),
         tally=_one(agent_state.TALLY),
         sight=_one(agent_state.SIGHT, report_sample_at_s=-math.inf),

@@ -22,6 +22,7 @@ COEFFICIENTS = np.dtype(
         np.record,
         [
             ("kind", np.int64),  # a Kind
+            ("dp", np.int64),  # ranks of an instance
             # Luck, all kinds.
             ("jitter_sigma", np.float64),  # sigma of log(duration); 0 = no jitter
             ("jitter_grid_s", np.float64),  # seconds an instance keeps its jitter

@@ -59,7 +59,7 @@ def decode_step_s(timing, table, batch, kv_tokens, skew):  # type: ignore[no-unt
     least = 1 << 30
     most_kv = 0.0
     heaviest = 0.0
-    for d in range(batch.shape[0]):
+    for d in range(timing.dp):
         requests = batch[d]
         if requests > 0:
             most = max(most, requests)
@@ -168,6 +168,7 @@ def build_decode_timing(
     require_number("q_tokens", q_tokens, 1, 16, integer=True)
     require_number("max_requests", max_requests, 1, 1 << 16, integer=True)
     coefficients = np.zeros(1, dtype=DECODE_COEFFICIENTS)
+    coefficients["dp"] = dp
     fill_luck(coefficients, config)
     fill(coefficients, q_tokens=q_tokens, max_requests=max_requests)
     table = np.zeros((0, 2), dtype=np.float64)

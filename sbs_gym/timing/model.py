@@ -55,7 +55,7 @@ def prefill_pass_s(timing, table, tokens, pairs, skew):  # type: ignore[no-untyp
     """
     most = 0
     total = 0
-    for d in range(tokens.shape[0]):
+    for d in range(timing.dp):
         total += tokens[d]
         most = max(most, tokens[d])
     if total == 0:
@@ -66,7 +66,7 @@ def prefill_pass_s(timing, table, tokens, pairs, skew):  # type: ignore[no-untyp
         if most >= table.shape[0]:
             raise SimulationError("a rank has more tokens than its chunk")
         return roofline_pass_s(timing, table, tokens, pairs, skew)
-    mean = total / tokens.shape[0]
+    mean = total / timing.dp
     if timing.kind == _TABLE:
         return table_pass_s(timing, table, most, mean, pairs)
     load = timing.max_weight * most + (1.0 - timing.max_weight) * mean
@@ -136,8 +136,12 @@ class TimingModel:
 
     def full_chunk_pass_s(self) -> float:
         """Return the seconds of a full chunk on every rank, without context, at mean luck."""
-        full = np.full(self.dp, self.chunk_tokens, dtype=np.int64)
-        return self.prefill_pass_s(full, np.zeros_like(full))
+        return self.even_pass_s(self.chunk_tokens)
+
+    def even_pass_s(self, tokens: int) -> float:
+        """Return the seconds of `tokens` on every rank, without context, at mean luck."""
+        same = np.full(self.dp, tokens, dtype=np.int64)
+        return self.prefill_pass_s(same, np.zeros_like(same))
 
 
 def build_timing(config: TimingConfig, *, dp: int, ep: int, chunk_tokens: int) -> TimingModel:
@@ -153,6 +157,7 @@ def build_timing(config: TimingConfig, *, dp: int, ep: int, chunk_tokens: int) -
     require_number("cluster.ep", ep, 1, 4096, integer=True)
     require_number("cluster.chunk_tokens", chunk_tokens, 1, 1 << 20, integer=True)
     coefficients = np.zeros(1, dtype=COEFFICIENTS)
+    coefficients["dp"] = dp
     fill_luck(coefficients, config)
     table = np.zeros((0, 2), dtype=np.float64)
     if isinstance(config, ConstantTiming):

@@ -44,7 +44,7 @@ MAX_ELEMENTWISE_GPUS = 64  # the widest EP whose element-wise time was measured
 def roofline_pass_s(timing, table, tokens, pairs, skew):  # type: ignore[no-untyped-def]
     """Return the seconds of a pass with at least one token; see model.prefill_pass_s."""
     overlap = True
-    for d in range(tokens.shape[0]):
+    for d in range(timing.dp):
         if 0 < tokens[d] < timing.overlap_min_tokens:
             overlap = False
     if overlap:
@@ -58,13 +58,13 @@ def sequential_s(timing, table, tokens, pairs, skew):  # type: ignore[no-untyped
     core = timing.core_pair_s
     load = gpu_tokens(timing, tokens) * skew
     layer = (
-        slowest_rank_s(table, ATTENTION, tokens, pairs, core)
+        slowest_rank_s(timing, table, ATTENTION, tokens, pairs, core)
         + linear_s(load, timing.link_launch_s, timing.dispatch_token_s)
         + experts_s(timing, load, timing.grouped_flop_per_s)
-        + slowest_rank_s(table, SHARED, tokens, pairs, 0.0)
+        + slowest_rank_s(timing, table, SHARED, tokens, pairs, 0.0)
         + linear_s(load, timing.link_launch_s, timing.combine_token_s)
     )
-    dense = slowest_rank_s(table, DENSE, tokens, pairs, core)
+    dense = slowest_rank_s(timing, table, DENSE, tokens, pairs, core)
     return NUM_MOE_LAYERS * layer + NUM_DENSE_LAYERS * dense + timing.overhead_s
 
 
@@ -73,9 +73,9 @@ def overlapped_s(timing, table, tokens, pairs, skew):  # type: ignore[no-untyped
     """Return the seconds of a pass in two microbatches, each computing while the other sends."""
     load = gpu_tokens(timing, tokens) * skew / 2.0
     attention = slowest_rank_s(
-        table, ATTENTION_HALF, tokens, pairs, timing.core_pair_shared_s / 2.0
+        timing, table, ATTENTION_HALF, tokens, pairs, timing.core_pair_shared_s / 2.0
     )
-    shared = slowest_rank_s(table, SHARED_HALF, tokens, pairs, 0.0)
+    shared = slowest_rank_s(timing, table, SHARED_HALF, tokens, pairs, 0.0)
     experts = experts_s(timing, load, timing.grouped_flop_shared_per_s)
     slowdown, p = timing.link_slowdown, timing.overlap_softness
     dispatch = slowdown * linear_s(load, timing.link_launch_s, timing.dispatch_token_s)
@@ -86,15 +86,15 @@ def overlapped_s(timing, table, tokens, pairs, skew):  # type: ignore[no-untyped
         + soft_max(experts, dispatch, p)
         + soft_max(experts + shared, combine, p)
     )
-    dense = slowest_rank_s(table, DENSE_HALVES, tokens, pairs, timing.core_pair_s)
+    dense = slowest_rank_s(timing, table, DENSE_HALVES, tokens, pairs, timing.core_pair_s)
     return NUM_MOE_LAYERS * layer + NUM_DENSE_LAYERS * dense + timing.overhead_s
 
 
 @compiled
-def slowest_rank_s(table, column, tokens, pairs, pair_s):  # type: ignore[no-untyped-def]
+def slowest_rank_s(timing, table, column, tokens, pairs, pair_s):  # type: ignore[no-untyped-def]
     """Return the largest table entry plus core time over ranks, seconds of one layer."""
     slowest = 0.0
-    for d in range(tokens.shape[0]):
+    for d in range(timing.dp):
         slowest = max(slowest, table[tokens[d], column] + pair_s * (pairs[d] / 2.0))
     return slowest
 
@@ -104,12 +104,12 @@ def gpu_tokens(timing, tokens):  # type: ignore[no-untyped-def]
     """Return the tokens per GPU that experts and links carry at skew 1."""
     total = 0
     most = 0
-    for d in range(tokens.shape[0]):
+    for d in range(timing.dp):
         total += tokens[d]
         most = max(most, tokens[d])
     if timing.expert_by_max == 1:
         return float(most)
-    return total / tokens.shape[0]
+    return total / timing.dp
 
 
 @compiled
@@ -165,11 +165,10 @@ def roofline_costs(timing: Any, table: FloatArray) -> tuple[float, float]:
     overlap = chunk >= timing.overlap_min_tokens
     pass_s = overlapped_s if overlap else sequential_s
     core_s = timing.core_pair_shared_s if overlap else timing.core_pair_s
-    none = np.zeros(1, dtype=np.int64)
+    none = np.zeros(timing.dp, dtype=np.int64)
     fewer = chunk - max(1, chunk // 4)
     most_s, fewer_s = (
-        pass_s(timing, table, np.array([n], dtype=np.int64), none, timing.skew_mean)
-        for n in (chunk, fewer)
+        pass_s(timing, table, np.full(timing.dp, n), none, timing.skew_mean) for n in (chunk, fewer)
     )
     pair_s = NUM_MOE_LAYERS * core_s + NUM_DENSE_LAYERS * timing.core_pair_s
     return float((most_s - fewer_s) / (chunk - fewer)), float(pair_s)

@@ -66,7 +66,7 @@ def piecewise_s(table, load):  # type: ignore[no-untyped-def]
 def table_pass_s(timing, table, most, mean, pairs):  # type: ignore[no-untyped-def]
     """Return the seconds of a pass; `table` holds knots (tokens, seconds), see TableFit."""
     most_pairs = 0
-    for d in range(pairs.shape[0]):
+    for d in range(timing.dp):
         most_pairs = max(most_pairs, pairs[d])
     own = piecewise_s(table, most)
     return own + timing.mean_token_s * mean + timing.pair_cost_s * most_pairs / 2.0

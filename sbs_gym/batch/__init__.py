@@ -1,0 +1,1 @@
+"""Many worlds at once, stepped from question to question by compiled code."""

@@ -1,0 +1,1 @@
+"""Environments for learners: a core and its Gymnasium, vector and Stable-Baselines3 shells."""

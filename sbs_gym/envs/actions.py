@@ -1,0 +1,77 @@
+"""The forms of an action, and the index or number that the core takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from sbs_gym.envs.tasks import NUM_BUDGETS, ActionLayout
+from sbs_gym.errors import ConfigError
+from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+
+
+class ActionCodec:
+    """Turns actions of one form into what the core takes.
+
+    Attributes:
+        space: Of one environment.
+    """
+
+    def __init__(self, layout: ActionLayout, num_envs: int) -> None:
+        self._form, self._num_envs = layout.form, num_envs
+        self._num_actions = layout.num_actions
+        self._no_values = np.zeros(num_envs)
+        self._no_indices = np.zeros(num_envs, dtype=np.int64)
+        self.space: gym.Space[Any]
+        if layout.form == "box":
+            self.space = gym.spaces.Box(-1.0, 1.0, shape=(1,), dtype=np.float32)
+        elif layout.form == "multi":
+            self.space = gym.spaces.MultiDiscrete([NUM_MULTIPLIERS, NUM_BUDGETS])
+        else:
+            self.space = gym.spaces.Discrete(layout.num_actions)
+
+    def decode(self, actions: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return indices and values, each of shape (num_envs,); box values are clipped.
+
+        Raises:
+            ConfigError: If an action lies outside the action space.
+        """
+        if self._form == "box":
+            values = np.asarray(actions, dtype=np.float64).reshape(self._num_envs)
+            if not np.isfinite(values).all():
+                raise ConfigError(f"action={values[~np.isfinite(values)][0]} is no finite number")
+            return self._no_indices, np.clip(values, -1.0, 1.0)
+        given = np.asarray(actions)
+        if not np.issubdtype(given.dtype, np.integer):
+            raise ConfigError(f"actions of type {given.dtype}; expected whole numbers")
+        if self._form == "multi":
+            pairs = given.reshape(self._num_envs, 2).astype(np.int64)
+            self._require(pairs[:, 0], NUM_MULTIPLIERS)
+            self._require(pairs[:, 1], NUM_BUDGETS)
+            return pairs[:, 0] * NUM_BUDGETS + pairs[:, 1], self._no_values
+        indices = given.reshape(self._num_envs).astype(np.int64)
+        self._require(indices, self._num_actions)
+        return indices, self._no_values
+
+    def encode(self, index: int, value: float) -> Any:
+        """Return the action of one environment that `decode` turns into these."""
+        if self._form == "box":
+            return np.array([value], dtype=np.float32)
+        if self._form == "multi":
+            return np.array(divmod(index, NUM_BUDGETS), dtype=np.int64)
+        return np.int64(index)
+
+    def masks(self, legal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the masks that sb3-contrib takes; one after the other for two dimensions."""
+        if self._form == "multi":  # a window is legal whenever it is asked for
+            return np.ones((len(legal), NUM_MULTIPLIERS + NUM_BUDGETS), dtype=np.bool_)
+        return legal.copy()
+
+    @staticmethod
+    def _require(indices: NDArray[np.int64], count: int) -> None:
+        if len(indices) and (indices.min() < 0 or indices.max() >= count):
+            wrong = indices[(indices < 0) | (indices >= count)][0]
+            raise ConfigError(f"action={wrong} is out of range; expected one of [0, {count - 1}]")

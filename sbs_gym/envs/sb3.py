@@ -1,0 +1,133 @@
+"""Many environments: the `VecEnv` of Stable-Baselines3 over a batch. Needs the extra [agents]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbs_gym.envs.actions import ActionCodec
+from sbs_gym.envs.config import env_config
+from sbs_gym.envs.core import EnvBatch
+from sbs_gym.envs.observation import Observer
+from sbs_gym.envs.tasks import TASKS, task_of
+from sbs_gym.errors import ConfigError
+
+_MOST_SEED = 2**62
+
+
+class SB3SchedulingEnv(VecEnv):
+    """A task as a `VecEnv`: `SB3SchedulingEnv("SBS/WindowBudget-v0", 64, load=(0.4, 0.95))`.
+
+    Attributes:
+        elapsed_s, discounts: float64, shape (num_envs,): of the last step, for learners that
+            discount by time; `infos` has them too.
+
+    An ended environment is reset at once; its `infos` entry has `terminal_observation` and
+    `TimeLimit.truncated`.
+    """
+
+    def __init__(self, id: str, num_envs: int, *, num_threads: int = 1, **options: Any) -> None:
+        self.config = env_config(**options)
+        self.render_mode = None
+        self.core = EnvBatch(TASKS[task_of(id)], self.config, num_envs, num_threads=num_threads)
+        self.actions = ActionCodec(self.core.layout, num_envs)
+        self._observer = Observer(
+            self.core.task.sees,
+            self.config.cluster,
+            form=self.config.observation,
+            history=self.config.history,
+            num_envs=num_envs,
+        )
+        self._asked: Any = None
+        self._is_seeded = False
+        super().__init__(num_envs, self._observer.space, self.actions.space)
+        self.elapsed_s = np.zeros(num_envs)
+        self.discounts = np.ones(num_envs)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Give environment i the seed `seed` + i, from the next reset on."""
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] % _MOST_SEED)
+        self._seeds = [seed + e for e in range(self.num_envs)]
+        return self._seeds
+
+    def reset(self) -> Any:
+        """Begin an episode in every environment; `set_options` may give `load` and `offset_s`."""
+        if not self._is_seeded and self._seeds[0] is None:
+            self.seed()
+        for e in range(self.num_envs):
+            seed = self._seeds[e]
+            if seed is not None:
+                self.core.seed(e, seed)
+            self.core.reset(e, self._options[e])
+            self._observer.start(self.core.seen, e)
+        self._is_seeded = True
+        self._reset_seeds()
+        self._reset_options()
+        return self._observer.look()
+
+    def step_async(self, actions: Any) -> None:
+        """Take the actions of a step."""
+        self._asked = actions
+
+    def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Make the step."""
+        core, outcomes = self.core, self.core.outcomes
+        core.step(*self.actions.decode(self._asked))
+        self._observer.push(core.seen)
+        self.elapsed_s = outcomes["elapsed_s"].copy()
+        self.discounts = outcomes["discount"].copy()
+        rewards = outcomes["reward"].astype(np.float32)
+        truncated = outcomes["truncated"].astype(np.bool_)
+        done = outcomes["terminated"].astype(np.bool_) | truncated
+        infos: list[dict[str, Any]] = [
+            {"elapsed_s": elapsed, "discount": discount}
+            for elapsed, discount in zip(
+                self.elapsed_s.tolist(), self.discounts.tolist(), strict=True
+            )
+        ]
+        for e in np.flatnonzero(done):
+            infos[e]["terminal_observation"] = self._observer.look_at(int(e))
+            infos[e]["TimeLimit.truncated"] = bool(truncated[e])
+            infos[e]["num_invalid_actions"] = int(core.num_invalid[e])
+            core.reset(int(e))
+            self._observer.start(core.seen, int(e))
+        return self._observer.look(), rewards, done, infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return the legal actions of every environment."""
+        return self.actions.masks(self.core.legal)
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Return whether the environments have an attribute."""
+        return hasattr(self, attr_name)
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Return an attribute, once for every environment asked for."""
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refuse: the environments share one configuration."""
+        raise ConfigError(f"set_attr({attr_name!r}): environments of a batch cannot differ")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        """Return what a method gives, one entry for every environment asked for."""
+        if method_name == "action_masks":
+            return list(self.action_masks()[list(self._get_indices(indices))])
+        raise ConfigError(f"env_method({method_name!r}) is not known. Known: action_masks")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Return that no environment is wrapped."""
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """Return no pictures."""
+        return [None] * self.num_envs
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.core.close()
