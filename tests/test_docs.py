@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +13,10 @@ import pytest
 
 from sbs_gym.cli import COMMANDS
 from sbs_gym.commands import compare, drain
+from sbs_gym.envs.documentation import HEADINGS
+from sbs_gym.envs.registration import IDS
 from sbs_gym.schema import load_config
+from sbs_gym.sim.agent_state import TERMS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/results.md", "docs/clusters.md", "docs/timing.md")
@@ -48,6 +53,44 @@ def test_every_table_names_a_command_that_exists_and_is_filled(page):
 def test_every_page_of_the_reference_is_up_to_date():
     for name, text in script("write_reference").pages().items():
         assert text_of(f"docs/{name}") == text, f"docs/{name} is stale: run make docs"
+
+
+def examples():
+    """(what it needs, code) of every example of docs/environments.md."""
+    page = text_of("docs/environments.md")
+    return re.findall(r"<!-- run(?: with (\w+))? -->\n```python\n(.*?)```", page, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(examples())))
+def test_an_example_of_the_environments_runs(number, tmp_path):
+    needed, code = examples()[number]
+    if needed:
+        pytest.importorskip(needed)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_the_docstring_of_an_environment_has_every_heading_and_number(id):
+    import gymnasium as gym
+
+    environment = gym.envs.registration.load_env_creator(gym.spec(id).entry_point)
+    text = environment.__doc__
+    assert re.findall("^## (.+)$", text, flags=re.MULTILINE) == list(HEADINGS)
+    for name in TERMS:
+        assert f"| `{name}` " in text
+    env = gym.make(id).unwrapped
+    assert text == env.__doc__
+    assert f"`{env.action_space}`" in text
+    (count,) = env.observation_space.shape
+    assert f"`Box({count},)`" in text
+    rows = re.findall(r"^\| (\d+)[^|]*\| `\w+` ", text, flags=re.MULTILINE)
+    assert int(rows[0]) == 0
+    assert int(rows[-1]) < count
+    for key in env.reset(seed=0)[1]:
+        assert f"| `{key}` " in text
 
 
 def test_a_block_with_traces_stays_where_they_are_not(monkeypatch, capsys):
