@@ -11,7 +11,7 @@ from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.schedulers.driver import run
 from sbs_gym.schema import load_config
 from sbs_gym.workload.generate import generate
-from tests.bench.test_speed import PAGE, REPEATS, WHOLE_PATH, seconds
+from tests.bench.test_speed import ENVIRONMENTS, PAGE, REPEATS, WHOLE_PATH, seconds
 
 # Room stated, so that clusters too narrow for the weights can be timed too.
 ROOM = ["cluster.prefill_kv_tokens=400000", "cluster.decode_kv_tokens=465360"]
@@ -49,8 +49,10 @@ def test_print_the_speed_of_the_whole_path():
         "",
     ]
     if PAGE.is_file():
-        before = PAGE.read_text(encoding="utf-8").partition(WHOLE_PATH)[0].rstrip("\n")
-        PAGE.write_text(before + "\n" + "\n".join(lines), encoding="utf-8")
+        before, *environments = PAGE.read_text(encoding="utf-8").partition(ENVIRONMENTS)
+        before = before.partition(WHOLE_PATH)[0].rstrip("\n")
+        text = before + "\n" + "\n".join(lines) + "".join(environments)
+        PAGE.write_text(text, encoding="utf-8")
     print("\n" + "\n".join(lines))
 
 

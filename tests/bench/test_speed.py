@@ -25,6 +25,7 @@ from sbs_gym.workload.generate import generate
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 CLUSTER = ["cluster.num_prefill=3", "cluster.prefill_dp=8", "cluster.num_decode=0"]
 WHOLE_PATH = "\n## The whole path\n"  # what test_decode_speed.py writes behind this table
+ENVIRONMENTS = "\n## Environments\n"  # and test_env_speed.py behind that
 REPEATS = 3
 CASES = [
     # scheduler, timing, workload, load, requests
