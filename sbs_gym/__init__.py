@@ -9,6 +9,10 @@ result.summary["ttft_mean_s"]
 # function of the same name.
 from sbs_gym.compare import Comparison, compare
 from sbs_gym.envs.registration import register
+from sbs_gym.schedulers.cluster_view import ClusterView
+from sbs_gym.schedulers.custom import Scheduler, Window
+from sbs_gym.schedulers.registry import register_scheduler
+from sbs_gym.schedulers.views import RequestView
 from sbs_gym.schema import load_config
 from sbs_gym.simulate import Result, simulate
 
@@ -16,4 +20,16 @@ register()
 
 __version__ = "0.1.0"
 
-__all__ = ["Comparison", "Result", "__version__", "compare", "load_config", "simulate"]
+__all__ = [
+    "ClusterView",
+    "Comparison",
+    "RequestView",
+    "Result",
+    "Scheduler",
+    "Window",
+    "__version__",
+    "compare",
+    "load_config",
+    "register_scheduler",
+    "simulate",
+]

@@ -19,6 +19,7 @@ from sbs_gym.capacity import capacity_requests_per_s
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import SbsGymError
 from sbs_gym.result import code_digest, summary_from_json
+from sbs_gym.schedulers.registry import Registered, adopt, portable, source_of
 from sbs_gym.simulate import measured_run
 
 Progress = Callable[[int, int], None]
@@ -71,7 +72,8 @@ def inputs_of(config: RunConfig) -> dict[str, str]:
 class CellStore:
     """Finished cells in a directory, one file each, named by what it was run from.
 
-    The name holds checksums of the configuration, the content of the files it names, and the code:
+    The name holds checksums of the configuration, the content of the files it names, and the code,
+    that of a user's scheduler too:
     results of another trace or of other code are other results, and mixing them would compare
     versions instead of schedulers.
     """
@@ -93,7 +95,12 @@ class CellStore:
         scheduler = "".join(c if c.isalnum() or c in "-_" else "-" for c in cell[0])
         text = json.dumps(dict(self.inputs), sort_keys=True)
         inputs_digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        digests = (config.digest(), *([inputs_digest] if self.inputs else []), code_digest())
+        digests = (
+            config.digest(),
+            *([inputs_digest] if self.inputs else []),
+            code_digest(),
+            *(digest[:16] for digest in source_of(config.scheduler).values()),
+        )
         return f"{scheduler}-seed{cell[1]}-{'-'.join(digests)}.json"
 
 
@@ -141,7 +148,7 @@ def _finish(
     """Yield cells as they are finished; closing the generator drops those that have not begun."""
     if jobs == 1 or len(cells) <= 1:
         for cell, config in cells.items():
-            yield cell, _run_cell(config)
+            yield cell, _run_cell(config, None)
         return
     _compile_once(next(iter(cells.values())))
     if pool is not None:
@@ -157,7 +164,8 @@ def _finish_in(
 ) -> Iterator[tuple[Cell, Finished]]:
     with _interrupts_held_back():  # submitting is what spawns the workers
         running: dict[Future[Finished], Cell] = {
-            pool.submit(_run_cell, config): cell for cell, config in cells.items()
+            pool.submit(_run_cell, config, portable(config.scheduler)): cell
+            for cell, config in cells.items()
         }
     for future in as_completed(running):
         yield running[future], future.result()
@@ -188,7 +196,9 @@ def _die_on_interrupt() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _run_cell(config: RunConfig) -> Finished:
+def _run_cell(config: RunConfig, custom: Registered | None) -> Finished:
+    if custom is not None:
+        adopt(custom)
     result = measured_run(config)
     return {
         "summary": dict(result.summary),

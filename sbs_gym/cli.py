@@ -32,6 +32,7 @@ Words are key=value in Hydra's grammar; `sbs-gym list` names the presets.
   sbs-gym simulate cluster.num_prefill=4 timing=linear timing.fixed_s=0.05
   sbs-gym compare 'schedulers=[round_robin,sbs]' load=0.7 seeds=8 output_dir=outputs/a
   sbs-gym simulate workload=trace workload.path=trace.jsonl
+  sbs-gym simulate plugins=my_module scheduler=mine     # a class of your own: docs/own_scheduler.md
 
 `sbs-gym <command> --help` explains each. Mistakes exit with 2, an interrupted run with 130."""
 
@@ -66,8 +67,17 @@ def _dispatch(words: list[str]) -> int:
     if any(word in ("--help", "-h") for word in words[1:]):
         print(command.HELP.strip())
         return _OK
-    command.run(words[1:])
+    command.run(_without_plugins(words[1:]))
     return _OK
+
+
+def _without_plugins(words: list[str]) -> list[str]:
+    """Import what `plugins=…` names, before any command looks at names of schedulers."""
+    if not any(word.startswith("plugins=") for word in words):
+        return words
+    from sbs_gym.schema import without_plugins  # slow to import, and few commands need it
+
+    return without_plugins(words)
 
 
 def _overview() -> str:

@@ -20,6 +20,7 @@ from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.metrics.columns import LENGTH_COLUMNS, SUMMARY_KEYS
 from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.result import code_digest
+from sbs_gym.schedulers.registry import source_of
 
 PAIRED_METRICS = ("ttft_mean_s", "ttft_p50_s", "ttft_p90_s", "ttft_p99_s")
 DECODE_METRICS = (
@@ -59,7 +60,8 @@ class Comparison:
             PAIRED_METRICS, and DECODE_METRICS too where decode is modelled.
         by_length: One row per scheduler, seed and prompt-length bucket, columns as
             `column_docs()` of by_length.
-        inputs: The files that the configurations name, path to sha256 of the content.
+        inputs: The files that the configurations name, path to sha256 of the content; of a user's
+            scheduler module:class, and that of its file.
         num_reused: Runs that were taken from `output_dir`; 0 for a comparison that was loaded.
     """
 
@@ -179,7 +181,7 @@ def compare(
         runs=runs,
         paired=paired_table(runs, _pairs(configs, chosen), _metrics(configs)),
         by_length=_length_table(done),
-        inputs=inputs,
+        inputs={**inputs, **_sources(configs)},
         num_reused=num_reused,
     )
 
@@ -226,6 +228,10 @@ def ratio_interval(
         return math.nan if np.isposinf(logs).any() else 0.0, math.nan, math.nan, count
     mean, low, high = mean_interval(logs)
     return math.exp(mean), math.exp(low), math.exp(high), count
+
+
+def _sources(configs: Mapping[str, RunConfig]) -> dict[str, str]:
+    return {k: v for one in configs.values() for k, v in source_of(one.scheduler).items()}
 
 
 def _shared_mapping(configs: Mapping[str, RunConfig]) -> dict[str, Any]:

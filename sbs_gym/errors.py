@@ -20,6 +20,10 @@ class SimulationError(SbsGymError, RuntimeError):
     """An invariant of the simulated world is broken: a bug in sbs_gym, never a user's mistake."""
 
 
+class SchedulerError(SbsGymError, ValueError):
+    """A user's scheduler gave an answer that its question does not allow, or read what is gone."""
+
+
 class TraceError(SbsGymError, ValueError):
     """A trace file cannot be used; names the file, the line, the field and what was expected."""
 

@@ -35,6 +35,7 @@ from sbs_gym.metrics.summary import (
     measured_window,
     summarise,
 )
+from sbs_gym.schedulers.registry import source_of
 from sbs_gym.sim.records import DECODE_RECORD, RunRecords
 from sbs_gym.types import RequestTable
 
@@ -60,7 +61,7 @@ class Result:
             recorded. Empty without decode.
         by_length: One row per prompt-length bucket of the measured requests.
         provenance: Versions, seed and checksums of the configuration, code, workload table and
-            `inputs`, the files that the configuration names.
+            `inputs`, the files that the configuration names, a user's scheduler's included.
     """
 
     config: RunConfig
@@ -244,7 +245,10 @@ def _provenance(config: RunConfig, table: RequestTable) -> dict[str, Any]:
         "seed": config.seed,
         "config_digest": config.digest(),
         "code_digest": code_digest(),
-        "inputs": artifacts.input_digests(config.workload, config.timing),
+        "inputs": {
+            **artifacts.input_digests(config.workload, config.timing),
+            **source_of(config.scheduler),
+        },
         "table": table.name,
         "table_digest": table.digest(),
     }

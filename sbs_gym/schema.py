@@ -31,9 +31,16 @@ from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.config.timing import KINDS
 from sbs_gym.config.workload import ArrivalConfig, WorkloadConfig
 from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.schedulers.registry import (
+    custom_scheduler,
+    import_plugins,
+    registered_schedulers,
+    scheduler_names,
+)
 
 GROUPS = ("cluster", "workload", "arrivals", "timing", "scheduler")
 LEARNED_PREFIX = "learned:"
+PLUGINS = "plugins"
 _SECTIONS: dict[str, type] = {
     "cluster": ClusterConfig,
     "workload": WorkloadConfig,
@@ -63,7 +70,8 @@ def load_config(overrides: Sequence[str] = ()) -> RunConfig:
 
     Args:
         overrides: Words `key=value` in Hydra's grammar; what is not named keeps its default from
-            `conf/`. Paths need no quotes.
+            `conf/`. Paths need no quotes. `plugins=my_module` imports a module that registers
+            schedulers first.
 
     Raises:
         ConfigError: If a word is no `key=value`, or a key, preset or value is not allowed.
@@ -81,7 +89,7 @@ def load_settings(overrides: Sequence[str] = (), *, also: Sequence[str] = ()) ->
     Raises:
         ConfigError: As `load_config`.
     """
-    words = _without_variants([_Word.read(text) for text in overrides])
+    words = _without_variants([_Word.read(text) for text in without_plugins(overrides)])
     chosen = _chosen_presets(words)
     for word in words:
         _check_key(word, chosen, also)
@@ -94,7 +102,23 @@ def load_settings(overrides: Sequence[str] = (), *, also: Sequence[str] = ()) ->
         raise ConfigError("workload.path is missing; a trace needs workload.path=FILE")
     output_dir = values.pop("output_dir", None)
     run = run_from_mapping(_with_field_types(values))
+    if run.scheduler.custom is not None:
+        custom_scheduler(run.scheduler.custom)
     return Settings(run=run, output_dir=None if output_dir is None else Path(output_dir))
+
+
+def without_plugins(words: Sequence[str]) -> list[str]:
+    """Import the modules that `plugins=a` or `plugins=[a,b]` names; return the other words.
+
+    Raises:
+        ConfigError: If one cannot be imported.
+    """
+    rest = [word for word in words if word.partition("=")[0] != PLUGINS]
+    for word in words:
+        if word.partition("=")[0] == PLUGINS:
+            inside = word.partition("=")[2].strip().removeprefix("[").removesuffix("]")
+            import_plugins([name.strip().strip("'\"") for name in inside.split(",")])
+    return rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,19 +157,25 @@ class _Word:
 def _without_variants(words: Sequence[_Word]) -> list[_Word]:
     """Return `scheduler=sbs:placement=jsq` as the preset, a name that tells all, and its fields.
 
-    The last scheduler counts, as for every key; its fields come last, so that its name is true.
+    A user's scheduler likewise: the preset that it is based on, its name, and what it changes. The
+    last scheduler counts, as for every key; its fields come last, so that its name is true.
     """
     presets = [word for word in words if word.key == "scheduler"]
     if not presets:
         return list(words)
     others = [word for word in words if word.key != "scheduler"]
     name = presets[-1].raw.strip().strip("'\"")
-    if ":" not in name or name.startswith(LEARNED_PREFIX):
-        return [presets[-1], *others]
     preset, *parts = name.split(":")
-    named = _Word(key="scheduler.name", raw=f"'{name}'")
+    custom = preset if preset in registered_schedulers() else None
+    if (not parts and custom is None) or name.startswith(LEARNED_PREFIX):
+        return [presets[-1], *others]
+    named = [_Word(key="scheduler.name", raw=f"'{name}'")]
+    if custom is not None:
+        named.append(_Word(key="scheduler.custom", raw=f"'{custom}'"))
+        preset, *changed = custom_scheduler(custom).base.split(":")
+        named += [_variant_field(f"{name} (its base)", part) for part in changed]
     changes = [_variant_field(name, part) for part in parts]
-    return [_Word(key="scheduler", raw=preset), named, *others, *changes]
+    return [_Word(key="scheduler", raw=preset), *named, *others, *changes]
 
 
 def _variant_field(name: str, text: str) -> _Word:
@@ -173,7 +203,7 @@ def _chosen_presets(words: Sequence[_Word]) -> dict[str, str]:
 def _check_key(word: _Word, chosen: Mapping[str, str], also: Sequence[str]) -> None:
     group, dot, field = word.key.partition(".")
     if not dot:
-        require_choice("key", word.key, {*GROUPS, *_PLAIN_KEYS, *also})
+        require_choice("key", word.key, {*GROUPS, *_PLAIN_KEYS, PLUGINS, *also})
         if group in GROUPS:
             _check_preset(group, chosen[group])
         return
@@ -189,7 +219,7 @@ def _check_preset(group: str, name: str) -> None:
         )
     if group == "scheduler" and name.startswith(LEARNED_PREFIX):
         raise ConfigError(f"scheduler={name!r}: this version ships no learned schedulers")
-    require_choice(group, name, group_names(group))
+    require_choice(group, name, scheduler_names() if group == "scheduler" else group_names(group))
 
 
 def _known(group: str, chosen: Mapping[str, str]) -> set[str]:

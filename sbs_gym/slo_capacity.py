@@ -20,6 +20,7 @@ from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.rate_search import LEAST_FRAC, RateSearch
 from sbs_gym.result import code_digest
+from sbs_gym.schedulers.registry import source_of
 
 FULL_FRAC = 0.95  # of its steady state: from here on decode counts as full
 _FILE = "capacity.json"
@@ -194,7 +195,10 @@ def find_capacity(
         fluid_per_s=guess,
         searches=course.searches,
         summaries=course.shown(),
-        inputs=inputs,
+        inputs={
+            **inputs,
+            **{k: v for one in configs.values() for k, v in source_of(one.scheduler).items()},
+        },
         num_runs=course.num_runs,
         num_reused=course.num_reused,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sbs_gym.config.groups import group_names
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_choice, require_number
+from sbs_gym.schedulers import registry
 
 
 def split_words(words: Sequence[str], own: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -79,13 +79,14 @@ def load_fractions(text: str) -> list[float]:
 
 
 def scheduler_names(text: str, at_least: int = 2) -> list[str]:
-    """Return the presets named in `[a,b]`, each known and named once; two for a comparison.
+    """Return the schedulers named in `[a,b]`, each known and named once; two for a comparison.
 
-    A name may change its preset: `sbs:placement=jsq:multiplier=0`.
+    Known are presets and what was registered. A name may change what it names:
+    `sbs:placement=jsq:multiplier=0`.
     """
     names = items(text)
     for name in names:
-        require_choice("schedulers", name.partition(":")[0], group_names("scheduler"))
+        require_choice("schedulers", name.partition(":")[0], registry.scheduler_names())
     if len(set(names)) != len(names):
         raise ConfigError(f"schedulers={text!r} names one twice")
     if len(names) < at_least:

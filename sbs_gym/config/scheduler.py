@@ -76,6 +76,8 @@ class SchedulerConfig:
         placement_min_safe_ranks: iqr_lex ignores a mask that leaves fewer ranks, 1 to 32,768.
         placement_horizon_steps: Steps that bf_io looks ahead, 0 to 1000.
         placement_decay: exp_weighted draws with weight exp(-decay * KV tokens), 0 to 1.
+        custom: Name of the user's class that answers some questions in place of the rules above
+            (docs/own_scheduler.md), with which `name` begins; null: none.
 
     Source: Staggered Batch Scheduling, arXiv 2512.16134, for release, PBAA and iqr_lex; the
     interval formula, n_limit and all defaults are this project's assumptions, see
@@ -112,6 +114,7 @@ class SchedulerConfig:
     placement_min_safe_ranks: int = 1
     placement_horizon_steps: int = 8
     placement_decay: float = 0.001
+    custom: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("scheduler.release", self.release, GATED_RELEASES + UNGATED_RELEASES)
@@ -140,6 +143,11 @@ class SchedulerConfig:
         require_number("scheduler.n_limit", self.n_limit, 0, 1_000_000_000, integer=True)
         self._check_placement()
         self._check_composition()
+        if self.custom is not None and self.name.partition(":")[0] != self.custom:
+            raise ConfigError(
+                f"scheduler.custom={self.custom!r} does not go with scheduler.name={self.name!r}; "
+                f"expected scheduler={self.custom}"
+            )
 
     def _check_placement(self) -> None:
         require_choice("scheduler.placement", self.placement, PLACEMENTS)

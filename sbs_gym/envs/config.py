@@ -21,6 +21,7 @@ from sbs_gym.config.workload import (
     workload_from_mapping,
 )
 from sbs_gym.errors import ConfigError, require_choice, require_number
+from sbs_gym.schedulers.registry import registered_schedulers
 from sbs_gym.sim.agent_state import TERMS
 
 ACTIONS = ("discrete", "box", "multi", "flat")
@@ -145,6 +146,9 @@ class EnvConfig:
                         "a load or rate_per_s"
                     )
         baseline = self.reward.baseline
+        for one in (self.scheduler, baseline):
+            if one is not None:
+                _require_rules(one.custom)
         if baseline is not None and self.warmup_s[1] > 0:
             same = ("gated", "order", "leftovers", "budget_unit", "n_limit", "watchdog_factor")
             for name in same:
@@ -233,12 +237,23 @@ def _part(group: str, given: Any) -> Any:
         return given
     if isinstance(given, str):
         name, *changes = given.split(":") if group == "scheduler" else [given]
+        if group == "scheduler" and name in registered_schedulers():
+            _require_rules(name)
         preset = read_group(group, name)
         named = preset if group == "timing" else {"name": name, **preset}
         return _BUILD[group](named | _changes(given, changes))
     if isinstance(given, Mapping):
         return _BUILD[group](_with_base(group, dict(given)))
     raise ConfigError(f"{group}={given!r}: expected the name of a preset or a mapping")
+
+
+def _require_rules(custom: str | None) -> None:
+    """Raise ConfigError for a scheduler that is a class of the user's."""
+    if custom is not None:
+        raise ConfigError(
+            f"scheduler={custom!r} is a Python class; environments take schedulers that are made "
+            "of rules, presets and changed ones, as background and baseline"
+        )
 
 
 def scheduler_named(text: str) -> SchedulerConfig:

@@ -11,8 +11,11 @@ import numpy as np
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.errors import ConfigError
+from sbs_gym.schedulers.cluster_view import Standing
+from sbs_gym.schedulers.deciding import Decider, decider_for
 from sbs_gym.schedulers.rules import encode_rules
 from sbs_gym.schedulers.serve import play
+from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.decode_world import grow_steps
 from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.rows import blocks_of, write_block
@@ -36,6 +39,7 @@ GROW = {
     Status.STEPS_FULL: grow_steps,
 }
 _SLICE_INSTANTS = 500_000
+_SLICE_INSTANTS_OF_PYTHON = 5_000
 _ENDLESS = np.iinfo(np.int64).max
 
 
@@ -52,6 +56,7 @@ def run(
     measured: tuple[int, int] | None = None,
     record_ranks: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    decider: Decider | None = None,
 ) -> RunRecords:
     """Simulate the requests of `table` under `scheduler` and return the records.
 
@@ -67,9 +72,13 @@ def run(
         measured: Ids [first, end); the run stops when all of them are finished or rejected.
         record_ranks: Whether to keep tokens and pairs per rank of every pass.
         progress: Called now and then with (requests done, requests in all).
+        decider: Who answers some questions instead of the rules; None: the class of
+            `scheduler.custom`, if there is one.
 
     Raises:
-        ConfigError: If `timing` was built for another cluster, or `measured` is out of range.
+        ConfigError: If `timing` was built for another cluster, `measured` is out of range, or
+            `scheduler.custom` is not registered.
+        SchedulerError: If a user's scheduler gives an answer that is not allowed.
     """
     session = Session(
         table,
@@ -81,6 +90,7 @@ def run(
         mean_luck=mean_luck,
         measured=measured,
         record_ranks=record_ranks,
+        decider=decider,
     )
     session.play_until(stop_at_s, progress)
     return collect_records(session.world)
@@ -105,9 +115,11 @@ class Session:
         mean_luck: bool = False,
         measured: tuple[int, int] | None = None,
         record_ranks: bool = True,
+        decider: Decider | None = None,
     ) -> None:
         _check(table, cluster, timing, measured)
         _check_decode(cluster, decode_timing)
+        self._decider = decider_for(scheduler, cluster) if decider is None else decider
         first, end = measured if measured is not None else (0, len(table))
         terms = dataclasses.replace(
             terms_of(scheduler, seed=seed, num_requests=len(table)),
@@ -115,10 +127,15 @@ class Session:
             first_measured=first,
             end_measured=end,
             record_ranks=record_ranks,
+            any_order=self._decider is not None and Question.RELEASE in self._decider.kinds,
         )
         self.world = build_world(table, cluster, timing, terms, decode_timing)
         self._rules = encode_rules(scheduler, has_context=has_context(timing))
         self._blocks = blocks_of([self.world])
+        if self._decider is not None:
+            self.world.agent.kinds = int(self._decider.kinds)
+            self.world.agent.multiplier = scheduler.multiplier
+            self._decider.begin(Standing(self.world, self._blocks), self._rules)
 
     def play_until(
         self, instant_s: float, progress: Callable[[int, int], None] | None = None
@@ -129,9 +146,15 @@ class Session:
             Whether the run is over; if not, the clock stands at `instant_s`.
         """
         self.world.setup.stop_at_s = instant_s
+        slice_instants = _ENDLESS if progress is None else _SLICE_INSTANTS
+        if progress is not None and self._decider is not None:
+            slice_instants = _SLICE_INSTANTS_OF_PYTHON
+        self.world.clock.instants_left = slice_instants
         while True:
-            self.world.clock.instants_left = _SLICE_INSTANTS if progress else _ENDLESS
             status = Status(play(self._blocks, 0, self._rules))
+            if status is Status.DECISION_DUE and self._decider is not None:
+                self._decider.answer(Standing(self.world, self._blocks), self._rules)
+                continue
             if status in GROW:
                 self.world = GROW[status](self.world)
                 write_block(self._blocks, 0, self.world)
@@ -141,6 +164,7 @@ class Session:
                 progress(int(clock.num_done), len(self.world.requests))
             if status is Status.DONE:
                 return bool(clock.now_s < instant_s or is_over(self.world))
+            clock.instants_left = slice_instants
 
 
 def is_over(world: World) -> bool:
