@@ -56,13 +56,20 @@ def test_every_page_of_the_reference_is_up_to_date():
 
 
 def examples():
-    """(what it needs, code) of every example of docs/environments.md."""
-    page = text_of("docs/environments.md")
-    return re.findall(r"<!-- run(?: with (\w+))? -->\n```python\n(.*?)```", page, flags=re.DOTALL)
+    """(what it needs, code) of every example that test_repository.py does not run."""
+    block = r"<!-- run(?: with (\w+))? -->\n```python\n(.*?)```"
+    found = re.findall(block, text_of("docs/environments.md"), flags=re.DOTALL)
+    return found + [e for e in re.findall(block, text_of("README.md"), flags=re.DOTALL) if e[0]]
 
 
-@pytest.mark.parametrize("number", range(len(examples())))
-def test_an_example_of_the_environments_runs(number, tmp_path):
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(n, marks=pytest.mark.slow if needed else ())
+        for n, (needed, _) in enumerate(examples())
+    ],
+)
+def test_an_example_of_the_pages_runs(number, tmp_path):
     needed, code = examples()[number]
     if needed:
         pytest.importorskip(needed)
