@@ -190,7 +190,7 @@ def test_baseline_that_stops_with_the_agent_would_change_the_best_action() -> No
 # The same in a tiny environment
 
 ARRIVED_S = [0.0, 0.05, 0.06, 0.4, 0.41, 0.8]
-INPUTS, ANSWERS = [9, 14, 3, 10, 6, 12], [1, 6, 3, 9, 2, 4]
+INPUTS, ANSWERS = [9, 14, 3, 10, 6, 12], [1, 16, 13, 19, 2, 14]
 TINY = {
     "kind": "linear",
     "fixed_s": 0.1,
@@ -199,7 +199,7 @@ TINY = {
     "decode_per_kv_token_s": 0.001,
     "jitter_cv": 0.4,
 }
-DEPTH = 4
+DEPTH, TINY_HORIZON_S = 4, 3.0
 PREFILL = {"num_prefill": 1, "prefill_dp": 2, "chunk_tokens": 10, "signal_delay_s": 0.002}
 DECODE = {
     "num_decode": 1,
@@ -237,7 +237,7 @@ def tiny_returns(
         id,
         cluster=cluster,
         timing=TINY,
-        horizon_s=1.5,
+        horizon_s=TINY_HORIZON_S,
         reward=reward,
         slo={"ttft_s": 0.25},
         invalid_action="remap",
@@ -288,9 +288,11 @@ def test_move_is_the_discounted_cost_of_the_baseline_itself(
     beside = tiny_returns(*CELLS[0], "sbs:multiplier=2", only)
     # The baseline's own run, paid from 0 s, the first question, to the horizon as one step.
     reward = {"baseline": "sbs:multiplier=2", "tau_s": 3.0}
-    env = make("SBS/Window-v0", cluster=PREFILL, timing=TINY, horizon_s=1.5, reward=reward)
+    env = make(
+        "SBS/Window-v0", cluster=PREFILL, timing=TINY, horizon_s=TINY_HORIZON_S, reward=reward
+    )
     env.reset(seed=0)
-    whole = Walk(0.0, [0.0, 1.5], [], [], [], [], [], False)
-    bill = bill_of(baseline_records(env), env.config, 0.0, 1.5)
+    whole = Walk(0.0, [0.0, TINY_HORIZON_S], [], [], [], [], [], False)
+    bill = bill_of(baseline_records(env), env.config, 0.0, TINY_HORIZON_S)
     paid, _ = step_payments(bill, whole, only, 1.0 / 3.0)
     assert (beside - alone).mean() == pytest.approx(-paid[0], rel=1e-9)
