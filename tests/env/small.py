@@ -84,7 +84,7 @@ def install(
     `seed` replaces the seed of the engines' luck.
     """
 
-    def draw(config: Any, drawn: int, options: Any) -> Episode:
+    def draw(config: Any, drawn: int, *rest: Any) -> Episode:
         return Episode(
             seed=drawn if seed is None else seed,
             table=make_table(drawn),

@@ -152,6 +152,7 @@ def test_arrival_windows_and_dispersion_hold_over_more_than_a_minute(
 
 @pytest.mark.xfail(
     strict=True,
+    raises=AssertionError,
     reason="sim/loop.py _may_go_on: a run stops when its last request is done, so that signals "
     "under way then are never taken in; the observation at the horizon is as of that instant",
 )
@@ -166,6 +167,7 @@ def test_last_observation_has_the_signals_that_came_after_the_last_request_was_d
 
 @pytest.mark.xfail(
     strict=True,
+    raises=AssertionError,
     reason="sim/features.py _put_clock: window_left_s leaves out the clip to min_interval_s and "
     "max_interval_s; only with another min_interval_s than 0, or one prefill instance",
 )
@@ -181,6 +183,7 @@ def test_window_left_is_the_clipped_interval(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.xfail(
     strict=True,
+    raises=AssertionError,
     reason="sim/view.py leftover_cost, asked within a release: `ahead` counts tokens placed in it, "
     "so that the cost is that of other prompts; only with a cost of context (roofline)",
 )
@@ -193,6 +196,7 @@ def test_leftover_cost_is_that_of_the_leftover_also_within_a_release(
 
 @pytest.mark.xfail(
     strict=True,
+    raises=AssertionError,
     reason="sim/features.py _put_links: clock.num_waiting is set at the end of a placement round, "
     "so that prompts bound earlier in the round still count",
 )
@@ -211,6 +215,7 @@ def test_prompts_bound_in_this_round_no_longer_wait_for_decode(
 
 @pytest.mark.xfail(
     strict=True,
+    raises=AssertionError,
     reason="schedulers/release.py _begin_round: `answered` is cleared before the question, so that "
     "window_left_s is 0 whenever a standing window is up for revision",
 )
