@@ -66,7 +66,7 @@ class RequestTable:
             raise ConfigError(f"request table {self.name!r}: columns differ in length")
         if count and not np.isfinite(self.arrived_at_s).all():
             raise ConfigError(f"request table {self.name!r}: arrived_at_s must be finite")
-        if count and (np.diff(self.arrived_at_s) < 0).any():
+        if count and (self.arrived_at_s[1:] < self.arrived_at_s[:-1]).any():
             raise ConfigError(f"request table {self.name!r}: arrived_at_s must not fall")
         if count and int(self.input_tokens.min()) < 1:
             raise ConfigError(f"request table {self.name!r}: input_tokens must be at least 1")

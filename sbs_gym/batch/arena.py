@@ -11,12 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sbs_gym.sim.rows import blocks_of, write_block
+from sbs_gym.sim.rows import CACHE_LINE, blocks_of, write_block
 from sbs_gym.sim.state import World
 
 _SHARED = ("table", "decode_table")  # numbers of the timing, the same for all
 _PER_REQUEST = ("requests", "keys", "heap", "log", "waiting", "decodes")
-_LINE = 64  # bytes; every array starts on a cache line of its own
+# Behind what every step touches: records that nobody reads, scratch, what grows with the ranks.
+_COLD = (
+    "passes",
+    "pass_tokens",
+    "pass_pairs",
+    "steps",
+    "step_batch",
+    "step_kv",
+    "step_blocks",
+    "arrivals_per_s",
+    "lengths",
+    "look_ahead",
+    "running",
+    "reports",
+)
+_LINE = CACHE_LINE  # every array starts on a cache line of its own
 
 
 class Arena:
@@ -42,6 +57,11 @@ class Arena:
     def num_slots(self) -> int:
         """Requests that an episode may have."""
         return len(self.worlds[0].requests)
+
+    @property
+    def hot_lines(self) -> int:
+        """Cache lines at the front of a row that every step touches."""
+        return min(self._places[name][0] for name in _COLD) // _LINE
 
     def column(self, name: str) -> NDArray[Any]:
         """Return the records of all worlds under `name`, shape (count,): a view."""
@@ -130,7 +150,7 @@ def _layout(template: World) -> tuple[dict[str, tuple[int, int, np.dtype[Any]]],
     The length of a single record is -1.
     """
     names = [name for name in World._fields if name not in _SHARED]
-    names.sort(key=lambda name: name in _PER_REQUEST)
+    names.sort(key=lambda name: (name in _PER_REQUEST, name in _COLD))
     places: dict[str, tuple[int, int, np.dtype[Any]]] = {}
     offset, small_bytes = 0, 0
     for name in names:

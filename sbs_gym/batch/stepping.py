@@ -11,8 +11,8 @@ from sbs_gym.schedulers.questions import answer, first_legal_from, is_legal
 from sbs_gym.schedulers.release import interval_s, revise_timer
 from sbs_gym.schedulers.serve import serve
 from sbs_gym.sim.agent_state import TERMS, Pause, Question, Stage
-from sbs_gym.sim.features import observe
-from sbs_gym.sim.rows import rows_at
+from sbs_gym.sim.encoder import observe
+from sbs_gym.sim.rows import fetch, rows_at
 from sbs_gym.sim.state import Status, dtype_of
 from sbs_gym.sim.tally import clear, let_time_pass
 
@@ -22,6 +22,9 @@ _NOWHERE, _OUTSIDE = int(Pause.NOWHERE), int(Pause.OUTSIDE)
 _RELEASE = int(Question.RELEASE)
 _DONE, _DECISION_DUE = int(Status.DONE), int(Status.DECISION_DUE)
 _PASSES_FULL, _STEPS_FULL = int(Status.PASSES_FULL), int(Status.STEPS_FULL)
+
+_AHEAD = 2  # worlds
+_REQUESTS_BEHIND, _REQUEST_LINES = 8, 14  # those in flight, and the next to arrive
 
 # What a step of one environment gave.
 OUTCOME = dtype_of(
@@ -38,11 +41,14 @@ OUTCOME = dtype_of(
 
 
 @compiled
-def step_worlds(blocks, rules, first, end, shadows, actions, values, outcomes, seen, legal):  # type: ignore[no-untyped-def]
+def step_worlds(  # type: ignore[no-untyped-def]
+    blocks, hot_lines, rules, first, end, shadows, actions, values, outcomes, seen, legal
+):
     """Bring environments [first, end) to their next question or their end.
 
     Args:
         blocks: Of the worlds, and behind them of their shadows; see sim/rows.py.
+        hot_lines: Cache lines of a world that a step touches: fetched while others are stepped.
         rules: RULES records of background and shadow, shape (2,).
         first: First environment.
         end: One past the last environment.
@@ -55,6 +61,7 @@ def step_worlds(blocks, rules, first, end, shadows, actions, values, outcomes, s
     """
     for e in range(first, end):
         w = rows_at(blocks, e)
+        _fetch_next(blocks, hot_lines, e, end, shadows)
         # Without a shadow its place is taken by the world itself, and never looked at.
         _step(w, rows_at(blocks, shadows + e), rules, e, shadows, actions[e], values[e], outcomes)
         status = outcomes[e].status
@@ -63,6 +70,19 @@ def step_worlds(blocks, rules, first, end, shadows, actions, values, outcomes, s
             w.agent.asked_at_s = w.clock.now_s
             if legal.shape[1] > 0:
                 _list_legal(w, legal, e)
+
+
+@inlined
+def _fetch_next(blocks, hot_lines, e, end, shadows):  # type: ignore[no-untyped-def]
+    """Ask the cache for the next worlds: 256 of them are larger than it."""
+    if e + _AHEAD < end:
+        fetch(rows_at(blocks, e + _AHEAD).setup, 0, hot_lines)
+        if shadows:
+            fetch(rows_at(blocks, shadows + e + _AHEAD).setup, 0, hot_lines)
+    if e + 1 < end:
+        w = rows_at(blocks, e + 1)
+        r = max(w.clock.next_arrival - _REQUESTS_BEHIND, 0)
+        fetch(w.requests[r], 0, _REQUEST_LINES)
 
 
 @compiled

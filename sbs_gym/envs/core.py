@@ -57,6 +57,7 @@ class EnvBatch:
         self.seeds = np.zeros(num_envs, dtype=np.int64)
         self.episodes: list[Episode | None] = [None] * num_envs
         self._numbers = np.zeros(num_envs, dtype=np.int64)
+        self._capacities_per_s: dict[tuple[int, int], float] = {}
         self.worlds = Worlds(task, config, self.layout, num_envs)
         self._no_actions = np.zeros(num_envs, dtype=np.int64)
         self._no_values = np.zeros(num_envs)
@@ -76,7 +77,7 @@ class EnvBatch:
         self.num_invalid[e] = 0
         for attempt in range(_MOST_ATTEMPTS):
             seed = episode_seed(int(self.seeds[e]), number, attempt)
-            episode = draw_episode(self.config, seed, options or {})
+            episode = draw_episode(self.config, seed, options or {}, self._capacities_per_s)
             if len(episode.table) == 0:
                 continue
             self.episodes[e] = episode
@@ -118,6 +119,7 @@ class EnvBatch:
     def _call(self, first: int, end: int, actions: Any, values: Any) -> None:
         step_worlds(
             self.blocks,
+            self.worlds.arena.hot_lines,
             self.worlds.rules,
             first,
             end,

@@ -74,8 +74,15 @@ def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
     return word >> 2  # seeds are below 2**62
 
 
-def draw_episode(config: EnvConfig, seed: int, options: Mapping[str, Any]) -> Episode:
+def draw_episode(
+    config: EnvConfig,
+    seed: int,
+    options: Mapping[str, Any],
+    capacities_per_s: dict[tuple[int, int], float] | None = None,
+) -> Episode:
     """Return the episode of a seed; options `load` and `offset_s` replace what would be drawn.
+
+    `capacities_per_s` keeps the capacity of every pair of workload and timing between calls.
 
     Raises:
         ConfigError: If an option is not known or out of range.
@@ -97,7 +104,12 @@ def draw_episode(config: EnvConfig, seed: int, options: Mapping[str, Any]) -> Ep
         load = float(options["load"])
     rate = config.rate_per_s or math.nan
     if not math.isnan(load):
-        rate = load * capacity_per_s(config, number[0], number[2])
+        pair, kept = (number[0], number[2]), capacities_per_s
+        if kept is None:
+            kept = {}
+        if pair not in kept:
+            kept[pair] = capacity_per_s(config, *pair)
+        rate = load * kept[pair]
     asked = (config, workload, arrivals, rate, seed, warmup_s + config.horizon_s)
     table, exhausts, offset_s = (
         _from_trace(*asked, options.get("offset_s"))
@@ -174,7 +186,14 @@ def _synthetic(
     seed: int,
     length_s: float,
 ) -> RequestTable:
-    return generate(workload, arrivals, rate_per_s=rate_per_s, seed=seed, horizon_s=length_s)
+    return generate(
+        workload,
+        arrivals,
+        rate_per_s=rate_per_s,
+        seed=seed,
+        horizon_s=length_s,
+        with_answers=config.cluster.num_decode > 0,
+    )
 
 
 @functools.lru_cache(maxsize=16)

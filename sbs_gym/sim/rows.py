@@ -41,6 +41,7 @@ from sbs_gym.sim.world import example_world
 # These stay arrays, for they have two dimensions; only their owner is dropped. numba still counts a
 # reference to them at every use, so the loop hands them on and reads them nowhere else.
 _STAY_ARRAYS = ("table", "decode_table")
+CACHE_LINE = 64  # bytes
 
 
 def _digest(content: object) -> str:
@@ -226,6 +227,34 @@ def write_block(blocks: Any, e: int, world: World) -> None:
         blocks[e] = world
     else:
         _write(world, blocks, e)
+
+
+@intrinsic
+def _fetch(_typing_context: Any, rows: Any, first_line: Any, end_line: Any) -> Any:
+    """Ask the cache for lines [first_line, end_line) behind an address."""
+
+    def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte_pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])
+        name = "llvm.prefetch.p0"
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, name)
+        base = builder.bitcast(args[0], byte_pointer)
+        with cgutils.for_range_slice(
+            builder, args[1], args[2], ir.Constant(args[1].type, 1), inc=True
+        ) as (line, _):
+            offset = builder.mul(line, ir.Constant(line.type, CACHE_LINE))
+            will_write, stays, is_data = (ir.Constant(word, n) for n in (1, 3, 1))
+            builder.call(prefetch, [builder.gep(base, [offset]), will_write, stays, is_data])
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp, types.intp), ask
+
+
+def _fetch_nothing(rows: Any, first_line: int, end_line: int) -> None:
+    pass
+
+
+fetch = _fetch_nothing if PURE_PYTHON else _fetch
 
 
 def _world_itself(worlds: Any, e: int) -> Any:

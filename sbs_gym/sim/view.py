@@ -67,11 +67,11 @@ def note_release(w, i, delivered_at_s, budget):  # type: ignore[no-untyped-def]
     view.last_budget = budget
     view.last_at_s = delivered_at_s
     view.to_begin = 0
+    if w.setup.gated and not view.running:
+        _expect_pass(w, i, delivered_at_s, False, budget)
+        return
     if w.setup.gated:
-        if view.running:
-            view.pending = 1
-        else:
-            _expect_pass(w, i, delivered_at_s, False, budget)
+        view.pending = 1
     refresh_leftovers(w, i)
 
 
@@ -93,7 +93,8 @@ def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
         view.known_index = signal.pass_index
         _stop_expecting(w, i)
         _expect_after_signal(w, i, signal.started_at_s, signal.ended_at_s)
-    refresh_leftovers(w, i)
+    if not view.running:
+        refresh_leftovers(w, i)
 
 
 @inlined
@@ -164,7 +165,6 @@ def begin_pass(w, i):  # type: ignore[no-untyped-def]
     """Believe that instance `i` starts a pass of its leftovers now."""
     w.views[i].to_begin = 0
     _expect_pass(w, i, w.clock.now_s, False, w.views[i].last_budget)
-    refresh_leftovers(w, i)
 
 
 @inlined
@@ -178,19 +178,29 @@ def _delivered_tokens(w, i, without_last):  # type: ignore[no-untyped-def]
 
 @inlined
 def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untyped-def]
-    """Believe in a pass from `start_s` on, formed as the engine would from what was sent."""
+    """Believe in a pass from `start_s` on, formed as the engine would from what was sent.
+
+    Only under rules that wait for readiness; what will be left behind the pass is known then.
+    """
     view, dp, has_context = w.views[i], w.setup.dp, w.timing.pair_cost_s > 0.0
+    chunk, total, capped = w.setup.chunk_tokens, 0, 0
     for d in range(dp):
         known = w.rank_views[i * dp + d]
         work = known.sent_tokens - known.acked_tokens - known.assumed_tokens
-        if without_last:
-            work -= known.last_tokens
-        tokens = min(budget, max(work, 0))
+        own = work - known.last_tokens if without_last else work
+        tokens = min(budget, max(own, 0))
         w.scratch_tokens[d] = tokens
         w.scratch_pairs[d] = 0
         if has_context and tokens > 0:
             _expect_share(w, i * dp + d, d, tokens, budget)
-        known.run_tokens = w.scratch_tokens[d]
+            tokens = w.scratch_tokens[d]
+        known.run_tokens = tokens
+        left = max(0, work - tokens)
+        known.leftover_tokens = left
+        total += left
+        capped += min(left, chunk)
+    view.leftover_tokens = total
+    view.leftover_chunk_tokens = capped
     view.running = 1
     view.run_start_s = start_s
     view.run_pred_s = mean_luck_pass_s(w)

@@ -80,7 +80,7 @@ def arrivals_before(
 ) -> Arrivals:
     """Return all arrivals in [0, horizon_s)."""
     expected = rate_per_s * mean_over_peak(config, horizon_s) * horizon_s
-    count = int(1.05 * expected + 10 * math.sqrt(expected)) + 100
+    count = int(1.02 * expected + 6 * math.sqrt(expected)) + 50
     while True:
         arrivals = first_arrivals(config, rate_per_s=rate_per_s, seed=seed, count=count)
         if arrivals.arrived_at_s[-1] >= horizon_s:

@@ -31,6 +31,7 @@ def generate(
     seed: int,
     num_requests: int | None = None,
     horizon_s: float | None = None,
+    with_answers: bool = True,
 ) -> RequestTable:
     """Return the requests of a synthetic workload; the first rows do not depend on how many follow.
 
@@ -41,6 +42,7 @@ def generate(
         seed: Seed of the WORKLOAD stream.
         num_requests: Number of rows; or
         horizon_s: all arrivals in [0, horizon_s). Give exactly one of the two.
+        with_answers: Whether answer lengths are drawn; 1 token each if not.
 
     Raises:
         ConfigError: If both or none of the two are given, a number is out of range, or the
@@ -56,7 +58,7 @@ def generate(
         require_number("horizon_s", horizon_s, 0, 1e9, unit="s", low_open=True)
         before_s = float(horizon_s or 0.0)
         when = arrivals_before(arrivals, rate_per_s=rate_per_s, seed=seed, horizon_s=before_s)
-    return _table(workload, when, seed)
+    return _table(workload, when, seed, with_answers=with_answers)
 
 
 def backlog(workload: WorkloadConfig, num_requests: int, seed: int) -> RequestTable:
@@ -84,8 +86,11 @@ def with_arrivals(
     return replace(table, **{name: value for name, value in given.items() if value is not None})
 
 
-def _table(workload: WorkloadConfig, when: Arrivals, seed: int) -> RequestTable:
-    inputs, outputs = draw_lengths(workload, len(when.arrived_at_s), seed)
+def _table(
+    workload: WorkloadConfig, when: Arrivals, seed: int, *, with_answers: bool = True
+) -> RequestTable:
+    count = len(when.arrived_at_s)
+    inputs, outputs = draw_lengths(workload, count, seed, with_answers=with_answers)
     return RequestTable(
         arrived_at_s=when.arrived_at_s,
         input_tokens=inputs,
@@ -98,7 +103,9 @@ def _table(workload: WorkloadConfig, when: Arrivals, seed: int) -> RequestTable:
     )
 
 
-def draw_lengths(workload: WorkloadConfig, count: int, seed: int) -> Lengths:
+def draw_lengths(
+    workload: WorkloadConfig, count: int, seed: int, *, with_answers: bool = True
+) -> Lengths:
     """Return prompt and answer lengths of rows 0 to count - 1, int32."""
     input_law, output_law = workload.input_tokens, workload.output_tokens
     if workload.kind != "synthetic" or input_law is None or output_law is None:
@@ -107,13 +114,14 @@ def draw_lengths(workload: WorkloadConfig, count: int, seed: int) -> Lengths:
             "read a trace with load_trace"
         )
     inputs = np.empty(count, dtype=np.int32)
-    outputs = np.empty(count, dtype=np.int32)
+    outputs = np.ones(count, dtype=np.int32)
     rho = 2.0 * math.sin(math.pi * workload.spearman / 6.0)
     for start in range(0, count, _CHUNK):
         here = slice(start, min(start + _CHUNK, count))
         levels = uniform_array(seed, STREAM, INPUT_TOKENS, here.stop - start, start=start)
         inputs[here] = draw_tokens(input_law, levels)
-        outputs[here] = draw_tokens(output_law, _coupled(levels, rho, seed, start))
+        if with_answers:
+            outputs[here] = draw_tokens(output_law, _coupled(levels, rho, seed, start))
     return inputs, outputs
 
 

@@ -127,9 +127,18 @@ def renewal_times(seed: int, family: str, cv: float, count: int) -> FloatArray:
 
 def poisson_times(seed: int, count: int) -> FloatArray:
     """Return `count` arrivals of a Poisson process at rate 1."""
-    ones = np.ones(1)
-    laws = np.array([EXPONENTIAL], dtype=np.int64)
-    return superposed_times(seed, laws, ones, ones, ones, count)  # type: ignore[no-any-return]
+    return _poisson_times(seed, count)  # type: ignore[no-any-return]
+
+
+@compiled
+def _poisson_times(seed, count):  # type: ignore[no-untyped-def]
+    """Return what `superposed_times` gives for one exponential client, in half the time."""
+    times = np.empty(count)
+    now = 0.0
+    for i in range(count):
+        now += unit_exponential(seed, GAP, i)
+        times[i] = now
+    return times
 
 
 def client_times(
