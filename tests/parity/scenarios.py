@@ -133,7 +133,8 @@ def _draw_preset(draw: Random) -> dict[str, Any]:
 
 def rules_of(config: SchedulerConfig) -> dict[str, Any]:
     """Return a scheduler's rules as arguments of `Scenario`."""
-    return {name: getattr(config, name) for name in SchedulerConfig.__slots__ if name != "name"}
+    own = ("name", "custom")
+    return {name: getattr(config, name) for name in SchedulerConfig.__slots__ if name not in own}
 
 
 def _draw_rules(draw: Random, gated: bool, chunk: int, full_s: float) -> dict[str, Any]:
