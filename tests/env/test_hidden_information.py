@@ -101,21 +101,22 @@ def test_answers_show_no_earlier_than_the_first_end_that_they_move(
 def test_arrivals_do_not_show_before_they_come(
     id: str, warmup_s: float, num_later: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given two tables that are equal up to 2 s, one of them many times as long,
     table = random_table(3, 80, 3.5)
-    rng = np.random.default_rng(2)
-    until = int(np.searchsorted(table.arrived_at_s, 2.0))
-    other = table_of(
-        np.concatenate([table.arrived_at_s[:until], np.sort(rng.uniform(2.0, 3.5, num_later))]),
-        np.concatenate([table.input_tokens[:until], rng.integers(1, 60, num_later)]),
-        np.concatenate([table.output_tokens[:until], rng.integers(1, 30, num_later)]),
-    )
-    first_s = float(min(table.arrived_at_s[until], other.arrived_at_s[until]))
-    a = played(monkeypatch, id, table, warmup_s=warmup_s)
-    b = played(monkeypatch, id, other, warmup_s=warmup_s)
-    # then nothing differs before 2 s, and something does after.
-    assert same_before(a, b, first_s) >= 5
-    assert a.seen != b.seen
+    one = played(monkeypatch, id, table, warmup_s=warmup_s)
+    for cut_s in np.arange(1.5, 3.0, 0.1):
+        # Given another table that is equal up to the cut, and many times as long or shorter,
+        rng = np.random.default_rng(2)
+        until = int(np.searchsorted(table.arrived_at_s, cut_s))
+        other = table_of(
+            [*table.arrived_at_s[:until], *np.sort(rng.uniform(cut_s, 3.5, num_later))],
+            [*table.input_tokens[:until], *rng.integers(25, 60, num_later)],
+            [*table.output_tokens[:until], *rng.integers(1, 30, num_later)],
+        )
+        first_s = float(min(table.arrived_at_s[until], other.arrived_at_s[until]))
+        two = played(monkeypatch, id, other, warmup_s=warmup_s)
+        # then nothing differs before the cut, and something does after.
+        assert same_before(one, two, first_s) >= 5
+        assert one.seen != two.seen
 
 
 @pytest.mark.parametrize("baseline", [None, "sbs"])

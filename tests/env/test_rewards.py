@@ -12,8 +12,10 @@ import pytest
 
 from tests.env.payment import TERMS, baseline_records, bill_of, step_payments, totals
 from tests.env.small import (
+    DECODING,
     IDS,
     LINEAR,
+    PREFILL,
     Walk,
     cluster_for,
     install,
@@ -127,6 +129,37 @@ def test_reward_of_a_step_is_the_discounted_integral_of_its_records(
     # A first step that has nothing but time before it; all others have a test of their own.
     if all(at_s > found.instants[0] for one in bills(env, found) for _, at_s, *_ in one.points):
         assert near[0]
+
+
+EARLY = DECODING | {"decode_binding": "at_dispatch", "preempt": "recompute"}
+VARIANTS = [
+    ("SBS/Window-v0", {"reask": "signal"}),
+    ("SBS/Window-v0", {"reask": "arrival", "action": "box"}),
+    ("SBS/WindowBudget-v0", {"cluster": PREFILL | {"start_rule": "on_release"}}),
+    ("SBS/WindowBudget-v0", {"cluster": PREFILL | {"signal_loss_frac": 0.3}}),
+    ("SBS/PrefillAllocation-v0", {"cluster": PREFILL | {"start_rule": "on_release"}}),
+    ("SBS/PrefillAllocation-v0", {"cluster": DECODING | {"signal_loss_frac": 0.3}}),
+    ("SBS/DecodeAllocation-v0", {"cluster": EARLY}),
+    ("SBS/Serving-v0", {"cluster": EARLY, "reask": "arrival"}),
+    ("SBS/Serving-v0", {"cluster": DECODING | {"dispatch_delay_s": 0.0, "signal_delay_s": 0.0}}),
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("id, options", VARIANTS)
+def test_rewards_hold_for_other_engines_links_and_questions(
+    id: str, options: dict[str, Any], scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = paid_env(monkeypatch, id, scenario, 1.3, ":multiplier=0", **options)
+    found = walk(env)
+    bill, less = bills(env, found)
+    for name, value in summed(found).items():
+        mine, theirs = totals(bill)[name], totals(less)[name]
+        assert value == pytest.approx(mine - theirs, rel=0.0, abs=1e-9 * (abs(mine) + abs(theirs)))
+    paid, size = step_payments(bill, found, WEIGHTS, 0.05, found.rejected)
+    less_paid, less_size = step_payments(less, found, WEIGHTS, 0.05)
+    near = np.abs(found.rewards - (paid - less_paid)) <= 1e-9 * (size + less_size) + 1e-12
+    assert near[1:].all()
 
 
 BEFORE_THE_FIRST = pytest.mark.xfail(
