@@ -40,10 +40,12 @@ class Arena:
     Attributes:
         worlds: Views on the rows, one World each.
         blocks: The same for compiled code; see sim/rows.py.
+        hot_lines: Cache lines at the front of a row that every step touches.
     """
 
     def __init__(self, template: World, count: int) -> None:
         self._places, self._small_bytes, size = _layout(template)
+        self.hot_lines = min(self._places[name][0] for name in _COLD) // _LINE
         memory = np.zeros(count * size + _LINE, dtype=np.uint8)
         start = -memory.ctypes.data % _LINE
         self._rows = memory[start : start + count * size].reshape(count, size)
@@ -57,11 +59,6 @@ class Arena:
     def num_slots(self) -> int:
         """Requests that an episode may have."""
         return len(self.worlds[0].requests)
-
-    @property
-    def hot_lines(self) -> int:
-        """Cache lines at the front of a row that every step touches."""
-        return min(self._places[name][0] for name in _COLD) // _LINE
 
     def column(self, name: str) -> NDArray[Any]:
         """Return the records of all worlds under `name`, shape (count,): a view."""

@@ -46,6 +46,8 @@ def step_worlds(  # type: ignore[no-untyped-def]
 ):
     """Bring environments [first, end) to their next question or their end.
 
+    Returns how many did not come that far, because an array is full.
+
     Args:
         blocks: Of the worlds, and behind them of their shadows; see sim/rows.py.
         hot_lines: Cache lines of a world that a step touches: fetched while others are stepped.
@@ -59,6 +61,7 @@ def step_worlds(  # type: ignore[no-untyped-def]
         seen: float32, shape (num_envs, num_features), written.
         legal: bool, shape (num_envs, num_actions), written.
     """
+    num_full = 0
     for e in range(first, end):
         w = rows_at(blocks, e)
         _fetch_next(blocks, hot_lines, e, end, shadows)
@@ -70,6 +73,9 @@ def step_worlds(  # type: ignore[no-untyped-def]
             w.agent.asked_at_s = w.clock.now_s
             if legal.shape[1] > 0:
                 _list_legal(w, legal, e)
+        else:
+            num_full += 1
+    return num_full
 
 
 @inlined
@@ -307,6 +313,7 @@ def begin_episode(blocks, e, row, until_s, rules):  # type: ignore[no-untyped-de
 @inlined
 def _count_from_now(w, until_s):  # type: ignore[no-untyped-def]
     clear(w)
+    w.tally.discount = 1.0  # costs before the first question count in full
     w.tally.since_s = w.clock.now_s
     w.tally.until_s = until_s
     w.setup.stop_at_s = until_s

@@ -45,7 +45,7 @@ class ActionCodec:
                 raise ConfigError(f"action={values[~np.isfinite(values)][0]} is no finite number")
             return self._no_indices, np.clip(values, -1.0, 1.0)
         given = np.asarray(actions)
-        if not np.issubdtype(given.dtype, np.integer):
+        if given.dtype.kind not in "iu":
             raise ConfigError(f"actions of type {given.dtype}; expected whole numbers")
         if self._form == "multi":
             pairs = given.reshape(self._num_envs, 2).astype(np.int64)
@@ -72,6 +72,6 @@ class ActionCodec:
 
     @staticmethod
     def _require(indices: NDArray[np.int64], count: int) -> None:
-        if len(indices) and (indices.min() < 0 or indices.max() >= count):
+        if indices.view(np.uint64).max() >= count:  # negative ones are huge then
             wrong = indices[(indices < 0) | (indices >= count)][0]
             raise ConfigError(f"action={wrong} is out of range; expected one of [0, {count - 1}]")

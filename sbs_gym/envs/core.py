@@ -112,12 +112,12 @@ class EnvBatch:
             pool.submit(self._call, int(a), int(b), actions, values)
             for a, b in itertools.pairwise(parts)
         ]
-        for future in futures:
-            future.result()
-        self._finish(0, self.num_envs, actions, values)
+        if sum(future.result() for future in futures) > 0:
+            self._finish(0, self.num_envs, actions, values)
 
-    def _call(self, first: int, end: int, actions: Any, values: Any) -> None:
-        step_worlds(
+    def _call(self, first: int, end: int, actions: Any, values: Any) -> int:
+        """Step environments [first, end); return how many came back because an array is full."""
+        num_full: int = step_worlds(
             self.blocks,
             self.worlds.arena.hot_lines,
             self.worlds.rules,
@@ -130,18 +130,18 @@ class EnvBatch:
             self.seen,
             self.legal,
         )
+        return num_full
 
     def _run(self, first: int, end: int, actions: Any, values: Any) -> None:
-        self._call(first, end, actions, values)
-        self._finish(first, end, actions, values)
+        if self._call(first, end, actions, values) > 0:
+            self._finish(first, end, actions, values)
 
     def _finish(self, first: int, end: int, actions: Any, values: Any) -> None:
         """Enlarge what was full and go on, until every environment has come to its question."""
         while True:
             status = self.outcomes["status"][first:end]
-            full = first + np.flatnonzero(
-                (status != int(Status.DECISION_DUE)) & (status != int(Status.DONE))
-            )
+            at_rest = np.isin(status, (int(Status.DECISION_DUE), int(Status.DONE)))
+            full = first + np.flatnonzero(~at_rest)
             if len(full) == 0:
                 return
             for kind in {Status(int(self.outcomes["status"][e])) for e in full}:
