@@ -129,7 +129,8 @@ def _release_to(w, rules, i):  # type: ignore[no-untyped-def]
         return False
     if placed == 0 and not leftovers_alone:
         w.views[i].barred = 1
-        if not w.views[i].running:
+        # Leftovers fill it; where an agent has left everything there may be none, hence no pass.
+        if not w.views[i].running and w.views[i].leftover_tokens > 0:
             begin_pass(w, i)
         return True
     if placed == 0:
