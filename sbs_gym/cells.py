@@ -150,22 +150,24 @@ def _finish(
         for cell, config in cells.items():
             yield cell, _run_cell(config, None)
         return
+    custom = {cell: portable(config.scheduler) for cell, config in cells.items()}
     _compile_once(next(iter(cells.values())))
     if pool is not None:
-        yield from _finish_in(pool, cells)
+        yield from _finish_in(pool, cells, custom)
         return
     with worker_pool(min(jobs, len(cells))) as own:
         if own is not None:
-            yield from _finish_in(own, cells)
+            yield from _finish_in(own, cells, custom)
 
 
 def _finish_in(
-    pool: ProcessPoolExecutor, cells: Mapping[Cell, RunConfig]
+    pool: ProcessPoolExecutor,
+    cells: Mapping[Cell, RunConfig],
+    custom: Mapping[Cell, Registered | None],
 ) -> Iterator[tuple[Cell, Finished]]:
     with _interrupts_held_back():  # submitting is what spawns the workers
         running: dict[Future[Finished], Cell] = {
-            pool.submit(_run_cell, config, portable(config.scheduler)): cell
-            for cell, config in cells.items()
+            pool.submit(_run_cell, config, custom[cell]): cell for cell, config in cells.items()
         }
     for future in as_completed(running):
         yield running[future], future.result()
