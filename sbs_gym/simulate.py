@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Plan:
+class Plan:
     """What is run and which part of it counts: request ids [first, last)."""
 
     table: RequestTable
@@ -67,7 +67,7 @@ def simulate(
             requests than its trace has.
         TraceError: If the trace cannot be used.
     """
-    return _run(config, _plan_all(config), record_ranks, progress)
+    return _run(config, plan_all(config), record_ranks, progress)
 
 
 def measured_run(
@@ -94,7 +94,7 @@ def measured_run(
     return _run(config, _plan_measured(config), record_ranks, progress)
 
 
-def _run(config: RunConfig, plan: _Plan, record_ranks: bool, progress: Progress | None) -> Result:
+def _run(config: RunConfig, plan: Plan, record_ranks: bool, progress: Progress | None) -> Result:
     records = driver.run(
         plan.table,
         config.cluster,
@@ -117,7 +117,8 @@ def _decode_timing(config: RunConfig) -> DecodeTiming | None:
     return decode_timing_for(config.cluster, config.timing)
 
 
-def _plan_all(config: RunConfig) -> _Plan:
+def plan_all(config: RunConfig) -> Plan:
+    """Return the plan of a run in which every request is measured."""
     demand = _demand(config)
     if config.workload.kind == "trace":
         table, demand = _trace(config, demand)
@@ -128,10 +129,10 @@ def _plan_all(config: RunConfig) -> _Plan:
     else:
         table = _synthetic(config, demand, _asked_num_requests(config), config.horizon_s)
         last = len(table)
-    return _checked(config, _Plan(table=table, measured=(0, last), demand=demand))
+    return _checked(config, Plan(table=table, measured=(0, last), demand=demand))
 
 
-def _plan_measured(config: RunConfig) -> _Plan:
+def _plan_measured(config: RunConfig) -> Plan:
     demand = _demand(config)
     if config.workload.kind == "trace":
         table, demand = _trace(config, demand)
@@ -148,7 +149,7 @@ def _plan_measured(config: RunConfig) -> _Plan:
         first = max(few, math.ceil(decode_warm_up_s(config) * demand.rate_per_s))
         last = first + asked - few
         table = _synthetic(config, demand, last + (last - first), None)
-    return _checked(config, _Plan(table=table, measured=(first, last), demand=demand))
+    return _checked(config, Plan(table=table, measured=(first, last), demand=demand))
 
 
 def _measured_of_trace(config: RunConfig, table: RequestTable) -> tuple[int, int]:
@@ -161,7 +162,7 @@ def _measured_of_trace(config: RunConfig, table: RequestTable) -> tuple[int, int
     return int(WARM_UP_FRAC * last), last
 
 
-def _checked(config: RunConfig, plan: _Plan) -> _Plan:
+def _checked(config: RunConfig, plan: Plan) -> Plan:
     first, last = plan.measured
     if last > len(plan.table):
         raise ConfigError(

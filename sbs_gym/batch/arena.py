@@ -89,9 +89,13 @@ class Arena:
             self.worlds[e] = self.worlds[e]._replace(**blank.shared)
             write_block(self.blocks, e, self.worlds[e])
 
-    def copy(self, origin: int, to: int) -> None:
-        """Let world `to` become as world `origin` is."""
-        self._rows[to] = self._rows[origin]
+    def copy(self, origin: int, to: int, num_requests: int) -> None:
+        """Let world `to` become as world `origin`, which has `num_requests` requests, is."""
+        self._rows[to, : self._small_bytes] = self._rows[origin, : self._small_bytes]
+        for name in _PER_REQUEST:
+            offset, length, dtype = self._places[name]
+            used = slice(offset, offset + min(length, num_requests) * dtype.itemsize)
+            self._rows[to, used] = self._rows[origin, used]
         self.worlds[to] = self.worlds[to]._replace(
             **{name: getattr(self.worlds[origin], name) for name in _SHARED}
         )

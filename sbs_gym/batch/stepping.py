@@ -237,7 +237,7 @@ def _report(w, shadow, shadows, out):  # type: ignore[no-untyped-def]
     agent.stage = _OVER if ended else _ASKED
     if agent.starts:
         out.reward, out.elapsed_s, out.discount, out.invalid = 0.0, 0.0, 1.0, 0
-        _write_terms(out, tally, tally, True)
+        _write_terms(out, tally, tally, False)  # nothing yet
         agent.starts = 0
         agent.asked_at_s = now
         return

@@ -29,7 +29,7 @@ from sbs_gym.report.scene_text import scene_text
 from sbs_gym.report.style import milliseconds
 from sbs_gym.schedulers.driver import Session
 from sbs_gym.schema import load_settings
-from sbs_gym.simulate import _plan_all
+from sbs_gym.simulate import plan_all
 
 OWN = ("speed", "fps", "window_s", "output")
 HELP = """
@@ -133,7 +133,7 @@ def _wish(own: dict[str, str]) -> _Wish:
 def _prepare(config: RunConfig, window_s: float) -> _Show:
     cluster = config.cluster
     session = Session(
-        _plan_all(config).table,
+        plan_all(config).table,
         cluster,
         config.scheduler,
         timing_for(cluster, config.timing),

@@ -68,7 +68,7 @@ class Worlds:
         self._warm_up(e, episode.warmup_s)
         row = self.shadows + e if self.shadows else 0
         if row:
-            self.arena.copy(e, row)
+            self.arena.copy(e, row, count)
             self._make_shadow(self.arena.worlds[row])
         until_s = episode.warmup_s + self._config.horizon_s
         begin_episode(self.arena.blocks, e, row, until_s, self.rules)
