@@ -168,7 +168,7 @@ def test_last_observation_has_the_signals_that_came_after_the_last_request_was_d
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="sim/features.py _put_clock: window_left_s leaves out the clip to min_interval_s and "
+    reason="sim/encoder.py _put_clock: window_left_s leaves out the clip to min_interval_s and "
     "max_interval_s; only with another min_interval_s than 0, or one prefill instance",
 )
 def test_window_left_is_the_clipped_interval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_leftover_cost_is_that_of_the_leftover_also_within_a_release(
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="sim/features.py _put_links: clock.num_waiting is set at the end of a placement round, "
+    reason="sim/encoder.py _put_links: clock.num_waiting is set at the end of a placement round, "
     "so that prompts bound earlier in the round still count",
 )
 def test_prompts_bound_in_this_round_no_longer_wait_for_decode(

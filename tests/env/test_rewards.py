@@ -124,11 +124,7 @@ def test_reward_of_a_step_is_the_discounted_integral_of_its_records(
     np.testing.assert_allclose(
         [info["discount"] for info in found.infos], np.exp(-beta * elapsed_s), rtol=1e-12
     )
-    near = np.abs(found.rewards - paid) <= 1e-9 * size + 1e-12
-    assert near[1:].all()
-    # A first step that has nothing but time before it; all others have a test of their own.
-    if all(at_s > found.instants[0] for one in bills(env, found) for _, at_s, *_ in one.points):
-        assert near[0]
+    assert (np.abs(found.rewards - paid) <= 1e-9 * size + 1e-12).all()
 
 
 EARLY = DECODING | {"decode_binding": "at_dispatch", "preempt": "recompute"}
@@ -159,19 +155,9 @@ def test_rewards_hold_for_other_engines_links_and_questions(
     paid, size = step_payments(bill, found, WEIGHTS, 0.05, found.rejected)
     less_paid, less_size = step_payments(less, found, WEIGHTS, 0.05)
     near = np.abs(found.rewards - (paid - less_paid)) <= 1e-9 * (size + less_size) + 1e-12
-    assert near[1:].all()
+    assert near.all()
 
 
-BEFORE_THE_FIRST = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="batch/stepping.py _count_from_now: tally.discount is 0 until the first answer, so that "
-    "what falls due at an instant before (misses, rejections, bubbles, tokens) is in the terms but "
-    "not in the reward; expected tally.discount = 1.0 there",
-)
-
-
-@BEFORE_THE_FIRST
 def test_first_reward_has_what_fell_due_before_the_first_decision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -187,9 +173,7 @@ def test_first_reward_has_what_fell_due_before_the_first_decision(
 
 
 @pytest.mark.parametrize("tau_s", [20.0, 3.0])
-@pytest.mark.parametrize(
-    "id", [pytest.param(id, marks=BEFORE_THE_FIRST if "Decode" in id else ()) for id in IDS]
-)
+@pytest.mark.parametrize("id", IDS)
 def test_discounted_rewards_sum_to_the_integral_from_the_first_decision_on(
     id: str, tau_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,12 +269,6 @@ def test_privileged_numbers_are_the_baseline_run_at_that_instant(
         assert tuple(info["privileged"]) == (waits.sum(), outstanding, busy.sum())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="batch/stepping.py _report: the info of a reset has the cost before the first decision, "
-    "which the first step's terms have again; both sum to twice that cost",
-)
 def test_reset_has_no_terms_for_they_belong_to_the_first_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
