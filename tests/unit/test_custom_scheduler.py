@@ -401,22 +401,23 @@ def test_the_command_line_runs_a_class_of_the_working_directory(tmp_path, monkey
         assert "roomiest" in out
 
 
-def test_two_processes_compare_a_class_and_keep_its_runs_by_its_source(
-    tmp_path, monkeypatch, capsys
-):
+def test_two_processes_compare_a_class_and_keep_its_runs_by_its_source(tmp_path, monkeypatch):
     word = plugin(tmp_path, monkeypatch)
-    words = ["compare", word, "schedulers=[sbs,roomiest]", "seeds=2", *TOY, "output_dir=out"]
-    code, out, err = told(capsys, *words, "jobs=2")
-    assert code == 0, err
-    cells = sorted(path.name for path in (tmp_path / "out" / "cells").iterdir())
-    assert len(cells) == 4
-    _, out, _ = told(capsys, *words)
-    assert "4 of 4 runs were taken" in out
+
+    def compared(jobs):
+        configs = {n: load_config([word, *TOY, f"scheduler={n}"]) for n in ("sbs", "roomiest")}
+        return compare(configs, 2, output_dir="out", jobs=jobs)
+
+    first = compared(jobs=2)
+    assert first.num_reused == 0
+    assert list(first.inputs) == ["plugin_roomiest:Roomiest"]
+    same = first.paired["ratio"].to_numpy()
+    assert np.array_equal(same[~np.isnan(same)], np.ones(np.sum(~np.isnan(same))))
+    assert compared(jobs=1).num_reused == 4
     (tmp_path / "plugin_roomiest.py").write_text(PLUGIN + "\n# another version\n")
     registry._REGISTERED.clear()
     del sys.modules["plugin_roomiest"]
-    _, out, _ = told(capsys, *words)
-    assert "2 of 4 runs were taken" in out
+    assert compared(jobs=1).num_reused == 2
 
 
 def test_a_class_that_workers_cannot_import_is_refused_before_any_run():
