@@ -59,12 +59,12 @@ def build_world(
     `capacity` is the first room for events, signals and records of passes and steps.
     """
     count, num, dp = len(table), cluster.num_prefill, cluster.prefill_dp
-    capacity = max(capacity, 8 * num)
+    capacity, signals = max(capacity, 8 * num), 4 * num  # few signals are under way at once
     recorded = capacity if terms.record_ranks else 1
     setup = _setup(count, cluster, timing, terms)
     world = World(
         setup=setup,
-        clock=_clock(setup, capacity),
+        clock=_clock(setup, capacity, signals),
         buffer=_one(state.BUFFER),
         requests=_requests(table),
         instances=_instances(num, cluster.chunk_tokens),
@@ -72,8 +72,8 @@ def build_world(
         views=_views(num, cluster.chunk_tokens),
         rank_views=_rank_views(num * dp),
         events=np.zeros(capacity, dtype=state.EVENT),
-        signals=np.zeros(capacity, dtype=state.SIGNAL),
-        signal_tokens=np.zeros(capacity * dp, dtype=np.int64),
+        signals=np.zeros(signals, dtype=state.SIGNAL),
+        signal_tokens=np.zeros(signals * dp, dtype=np.int64),
         keys=np.zeros(_indexed(count, terms, Order.AGE_LONGEST), dtype=np.int64),
         heap=np.zeros(_indexed(count, terms, Order.LONGEST, Order.SHORTEST), dtype=np.int64),
         log=np.zeros(count, dtype=np.int32),
@@ -150,7 +150,7 @@ def _setup(count: int, cluster: ClusterConfig, timing: TimingModel, terms: Terms
     )
 
 
-def _clock(setup: Any, capacity: int) -> Any:
+def _clock(setup: Any, capacity: int, signals: int) -> Any:
     return _one(
         state.CLOCK,
         timer_at_s=math.inf,
@@ -159,7 +159,7 @@ def _clock(setup: Any, capacity: int) -> Any:
         last_release_at_s=-math.inf,
         num_measured_left=setup.end_measured - setup.first_measured,
         event_capacity=capacity,
-        signal_capacity=capacity,
+        signal_capacity=signals,
         pass_capacity=capacity,
     )
 
