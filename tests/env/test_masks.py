@@ -93,10 +93,6 @@ def test_every_rank_is_legal_where_requests_are_sent_at_once(background: str) ->
         assert info["action_mask"][:4].all()
 
 
-_GHOST = "release.py:_release_to expects a pass of an idle instance to which nothing was sent"
-
-
-@pytest.mark.xfail(strict=True, reason=_GHOST)
 @pytest.mark.parametrize("id", [PREFILL, SERVING])
 def test_time_passes_when_everything_is_left_while_an_instance_is_idle(id: str) -> None:
     env = make(id)
@@ -108,7 +104,6 @@ def test_time_passes_when_everything_is_left_while_an_instance_is_idle(id: str) 
     assert len(set(before)) > 10
 
 
-@pytest.mark.xfail(strict=True, reason=_GHOST)
 def test_no_pass_is_expected_of_an_instance_to_which_nothing_was_sent() -> None:
     """With timing=constant a pass without tokens takes 0.5 s, so that the ghost is seen."""
     env = make(PREFILL, timing="constant", load=None, rate_per_s=20.0)
@@ -121,7 +116,6 @@ def test_no_pass_is_expected_of_an_instance_to_which_nothing_was_sent() -> None:
             break
 
 
-@pytest.mark.xfail(strict=True, reason=_GHOST)
 @pytest.mark.parametrize("id", [PREFILL, SERVING])
 @pytest.mark.parametrize(
     "changes",
@@ -143,7 +137,7 @@ def test_requests_that_are_always_left_stay_until_they_must_go(
     over, num_left, num_steps = False, 0, 0
     while not over:
         num_steps += 1
-        assert num_steps < 8_000, "time stands still"
+        assert num_steps < 60_000, "time stands still"
         world = env.core.world(0)
         asked = world.agent.asked == Question.PREFILL
         request = int(world.agent.request)
@@ -171,7 +165,7 @@ def test_requests_that_are_always_left_stay_until_they_must_go(
 @pytest.mark.parametrize(
     "background",
     [
-        pytest.param("sbs", marks=pytest.mark.xfail(strict=True, reason=_GHOST)),
+        "sbs",
         "least_tokens",
         "size_or_timeout",
     ],
@@ -182,7 +176,7 @@ def test_a_request_past_the_limit_cannot_be_left(background: str) -> None:
     over, num_late, num_steps = False, 0, 0
     while not over:
         num_steps += 1
-        assert num_steps < 8_000, "time stands still"
+        assert num_steps < 60_000, "time stands still"
         world = env.core.world(0)
         waited = world.clock.release_number - world.requests[world.agent.request]["waited_releases"]
         if waited > 1:

@@ -31,9 +31,10 @@ from tests.env.setups import (
 
 CARELESS = 0.1  # share of actions drawn without a look at the mask
 NUM_EPISODES = 2
+SHORT: dict[str, Any] = {"horizon_s": 3.0, "warmup_s": (0.0, 1.0)}
 CIRCUMSTANCES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "with a shadow": {"reward": {"baseline": "sbs"}, "warmup_s": (1.0, 3.0)},
+    "with a shadow": {"reward": {"baseline": "sbs"}, "warmup_s": (0.5, 1.5)},
     "no warm-up": {"warmup_s": 0.0},
     "history and groups": {"history": 3, "observation": "dict"},
 }
@@ -52,7 +53,7 @@ def mask_of(info: dict[str, Any], row: int | None = None) -> Any:
 
 def tell_alone(id: str, options: dict[str, Any], seed: int) -> list[Step]:
     """Return two episodes of the single environment."""
-    env = make(id, **options)
+    env = make(id, **SHORT | options)
     story = story_of(seed)
     for number in range(NUM_EPISODES):
         observation, info = env.reset(seed=seed if number == 0 else None)
@@ -93,7 +94,7 @@ def tell_vector(
 ) -> list[list[Step]]:
     """Return two episodes of each environment of a vector."""
     envs: VectorSchedulingEnv = gym.make_vec(  # type: ignore[assignment]
-        id, count, autoreset_mode=mode, num_threads=threads, **options_for(id, **options)
+        id, count, autoreset_mode=mode, num_threads=threads, **options_for(id, **SHORT | options)
     )
     observation, infos = envs.reset(seed=seed)
     masks = infos.get("action_mask", np.zeros((count, 0), dtype=np.bool_))
@@ -128,7 +129,7 @@ def tell_sb3(
     """Return two episodes of each environment of a VecEnv."""
     from sbs_gym.envs.sb3 import SB3SchedulingEnv
 
-    envs = SB3SchedulingEnv(id, count, num_threads=threads, **options_for(id, **options))
+    envs = SB3SchedulingEnv(id, count, num_threads=threads, **options_for(id, **SHORT | options))
     envs.seed(seed)
     observation = envs.reset()
     has_mask = envs.core.layout.form != "box"
@@ -226,7 +227,7 @@ def test_threads_change_nothing_in_sb3s_shell() -> None:
 @pytest.mark.parametrize("id", [WINDOW, SERVING])
 def test_threads_change_nothing_while_the_memory_grows(id: str) -> None:
     """A trickle first: events, signals and slots are few when the crowd comes."""
-    options = {"load": (0.1, 1.5), "reward": {"baseline": "sbs"}}
+    options = {"load": (0.1, 1.5), "reward": {"baseline": "sbs"}, "horizon_s": 4.0}
     for mine, other in zip(
         tell_vector(id, options, 3, 6, AutoresetMode.NEXT_STEP, 1),
         tell_vector(id, options, 3, 6, AutoresetMode.NEXT_STEP, 3),
@@ -284,7 +285,7 @@ def test_the_arena_does_grow_in_the_test_above() -> None:
 def test_memory_that_grows_in_the_middle_of_an_episode_changes_nothing(
     id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"load": 1.5, "reward": {"baseline": "sbs"}, "warmup_s": (2.0, 2.0)}
+    options = {"load": 1.5, "reward": {"baseline": "sbs"}, "warmup_s": (2.0, 2.0), "horizon_s": 6.0}
     roomy = tell_alone(id, options, 5)
     monkeypatch.setattr("sbs_gym.envs.worlds._CAPACITY", 1)
     assert_same(tell_alone(id, options, 5), roomy)
