@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sbs_gym.commands.catalogue import KINDS, listings
 from sbs_gym.envs import documentation as texts
+from sbs_gym.envs import documentation_texts as words
 from sbs_gym.envs import environments
 from sbs_gym.envs.registration import IDS
 from sbs_gym.result import column_docs
@@ -64,12 +65,12 @@ def environments_page() -> str:
     """Return what the environments share, and a section for each."""
     parts = ["# Environments", _WRITTEN, _ABOUT_ENVIRONMENTS, _overview(), "## Use", _EXAMPLES]
     shared = {
-        "Time": texts.PROCESS,
-        "Reward": f"{texts.reward_table(None)}\n\n{texts.REWARD.strip()}",
-        "Episode end": texts.EPISODE_END,
-        "Info and illegal actions": f"{texts.info_table()}\n\n{texts.INVALID_ACTIONS.strip()}",
-        "Seeds": texts.SEEDS,
-        "Shells": texts.SHELLS,
+        "Time": words.PROCESS,
+        "Reward": f"{texts.reward_table(None)}\n\n{words.REWARD.strip()}",
+        "Episode end": words.EPISODE_END,
+        "Info and illegal actions": f"{texts.info_table()}\n\n{words.INVALID_ACTIONS.strip()}",
+        "Seeds": words.SEEDS,
+        "Shells": words.SHELLS,
         "Arguments": texts.arguments_table(None),
     }
     for heading, text in shared.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.questions import answer, first_legal_from, is_legal
-from sbs_gym.schedulers.release import interval_s, revise_timer
+from sbs_gym.schedulers.release import interval_s, most_interval_s, revise_timer
 from sbs_gym.schedulers.serve import serve
 from sbs_gym.sim.agent_state import TERMS, Pause, Question, Stage
 from sbs_gym.sim.encoder import observe
@@ -104,10 +104,12 @@ def find_illegal(blocks, first, end, actions):  # type: ignore[no-untyped-def]
 @inlined
 def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignore[no-untyped-def]
     agent, out = w.agent, outcomes[e]
-    out.status, out.world, out.invalid = _DONE, e, 0
+    out.status, out.world = _DONE, e
     if agent.stage == _OVER:
+        out.invalid = 0
         return
     if agent.stage == _ASKED:
+        out.invalid = 0
         if not agent.takes_box and not is_legal(w, action):
             out.invalid = 1
             action = first_legal_from(w, action)
@@ -198,7 +200,7 @@ def _copy_step(to, origin):  # type: ignore[no-untyped-def]
 def _settle(w):  # type: ignore[no-untyped-def]
     """Say how far time has come: to the horizon, if the workload goes on behind it."""
     clock, agent = w.clock, w.agent
-    drained = clock.num_done == w.setup.num_requests and agent.exhausts
+    drained = clock.num_done == w.setup.num_requests and not agent.goes_on
     if not drained:
         clock.now_s = agent.until_s
     let_time_pass(w, clock.now_s)
@@ -297,8 +299,10 @@ def begin_episode(blocks, e, row, until_s, rules):  # type: ignore[no-untyped-de
     w = rows_at(blocks, e)
     agent = w.agent
     _count_from_now(w, until_s)
-    agent.multiplier = rules[0].multiplier
+    agent.multiplier, agent.alpha = rules[0].multiplier, -1.0
     agent.interval_s = interval_s(w, rules[0])
+    agent.least_interval_s = rules[0].min_interval_s
+    agent.most_interval_s = most_interval_s(w, rules[0])
     agent.kinds = agent.answers
     agent.until_s = until_s
     agent.asked_at_s = math.nan

@@ -23,6 +23,7 @@ class ActionCodec:
     def __init__(self, layout: ActionLayout, num_envs: int) -> None:
         self._form, self._num_envs = layout.form, num_envs
         self._num_actions = layout.num_actions
+        self._width = 2 if layout.form == "multi" else 1
         self._no_values = np.zeros(num_envs)
         self._no_indices = np.zeros(num_envs, dtype=np.int64)
         self.space: gym.Space[Any]
@@ -37,22 +38,27 @@ class ActionCodec:
         """Return indices and values, each of shape (num_envs,); box values are clipped.
 
         Raises:
-            ConfigError: If an action lies outside the action space.
+            ConfigError: If an action lies outside the action space, or their shape is wrong.
         """
+        given = np.asarray(actions)
+        if given.size != self._num_envs * self._width:
+            raise ConfigError(
+                f"actions of shape {given.shape}; expected {self._num_envs} x {self.space}"
+            )
         if self._form == "box":
-            values = np.asarray(actions, dtype=np.float64).reshape(self._num_envs)
+            values = given.astype(np.float64).reshape(self._num_envs)
             if not np.isfinite(values).all():
                 raise ConfigError(f"action={values[~np.isfinite(values)][0]} is no finite number")
             return self._no_indices, np.clip(values, -1.0, 1.0)
-        given = np.asarray(actions)
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions of type {given.dtype}; expected whole numbers")
+        indices = given.astype(np.int64)
         if self._form == "multi":
-            pairs = given.reshape(self._num_envs, 2).astype(np.int64)
-            self._require(pairs[:, 0], NUM_MULTIPLIERS)
-            self._require(pairs[:, 1], NUM_BUDGETS)
-            return pairs[:, 0] * NUM_BUDGETS + pairs[:, 1], self._no_values
-        indices = given.reshape(self._num_envs).astype(np.int64)
+            windows, budgets = indices.reshape(self._num_envs, 2).T
+            self._require(windows, NUM_MULTIPLIERS)
+            self._require(budgets, NUM_BUDGETS)
+            return windows * NUM_BUDGETS + budgets, self._no_values
+        indices = indices.reshape(self._num_envs)
         self._require(indices, self._num_actions)
         return indices, self._no_values
 

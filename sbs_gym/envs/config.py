@@ -38,7 +38,7 @@ class RewardConfig:
     Attributes:
         weights: Pairs (term, weight) of the terms that count; empty: the task's own. As an
             argument also a mapping.
-        tau_s: Time constant of the discount exp(-t / tau_s), seconds, (0, 1e9]; null: none.
+        tau_s: Time constant of the discount exp(-t / tau_s), seconds, (0, 1e9]; None: none.
         baseline: Preset of a scheduler whose costs on the same arrivals and luck are subtracted;
             null: none.
         tpot_target_s: Seconds per token after the first that cost nothing in the term `tpot`, 0
@@ -73,12 +73,12 @@ class EnvConfig:
         workloads, arrivals, timings: One or more of each; every episode draws one, uniformly.
         scheduler: The background: it plays the warm-up and answers what the agent is not asked.
         slo: The promise that the terms slo_miss and rejection hang on.
-        load: Lowest and highest load, each (0, 10], drawn uniformly; null with `rate_per_s`, and
+        load: Lowest and highest load, each (0, 10], drawn uniformly; None with `rate_per_s`, and
             for a trace at its own rate.
         rate_per_s: Requests per second instead of a load.
         load_side: Whose capacity the load is of: prefill, decode or bottleneck.
         burstiness: Lowest and highest CV of the gaps, drawn log-uniformly, [0.1, 20] each, for
-            gamma and weibull arrivals; null: as the arrivals say.
+            gamma and weibull arrivals; None: as the arrivals say.
         horizon_s: Length of an episode behind the warm-up, seconds, (0, 1e6].
         warmup_s: Shortest and longest warm-up, drawn uniformly, seconds, [0, 1e5] each.
         reward: What the learner is paid.
@@ -136,6 +136,12 @@ class EnvConfig:
         self._check_parts()
 
     def _check_parts(self) -> None:
+        if not self.scheduler.gated and self.cluster.start_rule == "on_release":
+            raise ConfigError(
+                "cluster.start_rule='on_release' would strand split prompts under "
+                f"scheduler.release={self.scheduler.release!r}; expected 'eager', or a release "
+                "that waits for readiness (sbs, fixed_window)"
+            )
         if self.cluster.start_rule == "free_running":
             raise ConfigError("cluster.start_rule='free_running' is for simulate; expected 'eager'")
         if self.load is None and self.rate_per_s is None:
@@ -170,6 +176,24 @@ def _require_range(
         raise ConfigError(f"{name}={bounds!r} falls; expected (lowest, highest)")
 
 
+DEFAULT_PARTS = {
+    "cluster": "h800_3p1d",
+    "workload": "sbs_short",
+    "arrivals": "poisson",
+    "timing": "roofline",
+    "scheduler": "sbs",
+}
+_DRAWN_PARTS = ("workloads", "arrivals", "timings")
+KEYWORDS = (
+    *DEFAULT_PARTS,
+    *(
+        field.name
+        for field in dataclasses.fields(EnvConfig)
+        if field.name not in (*_DRAWN_PARTS, "cluster", "scheduler")
+    ),
+)
+
+
 def as_range(name: str, value: Any) -> tuple[float, float]:
     """Return a number or a pair as (lowest, highest)."""
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -190,8 +214,9 @@ def env_config(**options: Any) -> EnvConfig:
     Raises:
         ConfigError: If a word is not known or a value not allowed.
     """
-    given: dict[str, Any] = {"cluster": "h800_3p1d", "workload": "sbs_short"}
-    given |= {"arrivals": "poisson", "timing": "roofline", "scheduler": "sbs"} | options
+    for name in options:
+        require_choice("environment keyword", name, KEYWORDS)
+    given: dict[str, Any] = DEFAULT_PARTS | options
     built: dict[str, Any] = {
         "cluster": _part("cluster", given.pop("cluster")),
         "workloads": _parts("workload", given.pop("workload")),

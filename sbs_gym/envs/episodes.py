@@ -110,6 +110,11 @@ def draw_episode(
         if pair not in kept:
             kept[pair] = capacity_per_s(config, *pair)
         rate = load * kept[pair]
+    if options.get("offset_s") is not None and workload.kind != "trace":
+        raise ConfigError(
+            f"options['offset_s']={options['offset_s']!r}: workload {workload.name!r} is no trace; "
+            "expected workload=trace"
+        )
     asked = (config, workload, arrivals, rate, seed, warmup_s + config.horizon_s)
     table, exhausts, offset_s = (
         _from_trace(*asked, options.get("offset_s"))

@@ -72,6 +72,11 @@ class RulePlayer:
         require_playable(task, config.scheduler, self.scheduler)
         self._box = self._core.layout.form == "box"
         self._value = self.scheduler.multiplier - 1.0
+        if self._box and float(np.float32(self._value)) != self._value:
+            raise ConfigError(
+                f"rule {self.scheduler.name!r} has multiplier={self.scheduler.multiplier!r}; the "
+                "32-bit numbers of action='box' do not contain it"
+            )
         self._window = 0 if self._box else _window_index(task, self.scheduler)
         self._rules = self._core.encode(self.scheduler)
 

@@ -121,21 +121,19 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         self._ended = terminated | truncated
         ended = np.flatnonzero(self._ended)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
-            self._reset_at_once(ended, infos)
+            infos = self._reset_at_once(ended, infos)
         return self._observer.look(), rewards, terminated, truncated, infos
 
-    def _reset_at_once(self, ended: NDArray[np.intp], infos: dict[str, Any]) -> None:
-        """Reset the ended environments; what they ended with goes into `infos`."""
+    def _reset_at_once(self, ended: NDArray[np.intp], infos: dict[str, Any]) -> dict[str, Any]:
+        """Reset the ended environments; return the infos of now, with those of the end inside."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         for e in ended:
             final_obs[e] = self._observer.look_at(int(e))
-        infos["final_info"] = {key: value for key, value in infos.items() if key != "action_mask"}
         flags = self._ended.copy()
         for e in ended:
             self._reset_one(int(e), {})
-        infos.update(final_obs=final_obs, _final_obs=flags, _final_info=flags.copy())
-        if "action_mask" in infos:  # of what is asked now
-            infos["action_mask"] = self.core.legal.copy()
+        ends = {"final_obs": final_obs, "_final_obs": flags}
+        return {**self._infos(), **ends, "final_info": infos, "_final_info": flags.copy()}
 
     def _infos(self) -> dict[str, Any]:
         """Return arrays of shape (num_envs, …): one dictionary, not one per environment."""

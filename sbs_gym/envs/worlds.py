@@ -64,7 +64,7 @@ class Worlds:
         setup, count = world.setup, len(episode.table)
         setup.seed = episode.seed
         setup.num_requests = setup.end_measured = world.clock.num_measured_left = count
-        world.agent.exhausts = episode.exhausts
+        world.agent.goes_on = not episode.exhausts
         self._warm_up(e, episode.warmup_s)
         row = self.shadows + e if self.shadows else 0
         if row:

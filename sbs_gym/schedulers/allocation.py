@@ -80,7 +80,7 @@ def measure_room(w, rules, i, budget):  # type: ignore[no-untyped-def]
         k = i * w.setup.dp + d
         load = float(w.rank_views[k].leftover_tokens)
         if rules.charge_cost:
-            load = leftover_cost(w, k)
+            load = leftover_cost(w, k, 0)
         w.load[d] = load
         w.room[d] = full - load
 

@@ -16,7 +16,7 @@ _FIXED, _BACKLOG = int(Budget.FIXED), int(Budget.BACKLOG)
 def choose_budget(w, rules, i):  # type: ignore[no-untyped-def]
     """Return the budget of a release to instance `i`, made with the buffer as it is now."""
     chunk = w.setup.chunk_tokens
-    if w.agent.num_budgets > 1 and w.agent.kinds & _BY_AGENT:
+    if w.agent.num_budgets > 1 and w.agent.kinds & _BY_AGENT and w.agent.alpha >= 0.0:
         return _share(w, rules, i, w.agent.alpha) if w.agent.alpha > 0.0 else chunk
     if rules.budget == _FIXED:
         return min(rules.budget_tokens, chunk)

@@ -124,7 +124,7 @@ def take_window(w, index):  # type: ignore[no-untyped-def]
         w.setup.order = order_of(order)
     if agent.num_budgets > 1:
         agent.alpha = alpha_of(budget)
-    agent.answered = 1
+    agent.answered = agent.stands = 1
 
 
 @inlined
@@ -154,7 +154,7 @@ def answer(w, action, value):  # type: ignore[no-untyped-def]
     if agent.asked == _RELEASE:
         if agent.takes_box:
             agent.multiplier = 1.0 + value
-            agent.answered = 1
+            agent.answered = agent.stands = 1
         else:
             take_window(w, action)
     elif agent.asked == _PREFILL:

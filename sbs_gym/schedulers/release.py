@@ -49,10 +49,15 @@ def interval_s(w, rules):  # type: ignore[no-untyped-def]
     link = setup.dispatch_delay_s + setup.signal_delay_s
     multiplier = w.agent.multiplier if w.agent.kinds & _RELEASE else rules.multiplier
     wanted = multiplier * (w.clock.pass_avg_s + link) / setup.num_prefill
-    most = rules.max_interval_s
-    if math.isnan(most):
-        most = 2.0 * setup.full_pass_s
-    return min(max(wanted, rules.min_interval_s), most)
+    return min(max(wanted, rules.min_interval_s), most_interval_s(w, rules))
+
+
+@inlined
+def most_interval_s(w, rules):  # type: ignore[no-untyped-def]
+    """Return the longest interval that the rules allow."""
+    if math.isnan(rules.max_interval_s):
+        return 2.0 * w.setup.full_pass_s
+    return rules.max_interval_s
 
 
 @inlined
@@ -153,7 +158,7 @@ def _plan_release(w, rules, i, most):  # type: ignore[no-untyped-def]
 @inlined
 def _send(w, rules, i):  # type: ignore[no-untyped-def]
     agent = w.agent
-    agent.answered = 0
+    agent.answered = agent.stands = 0
     delivered_at_s = send_release(w, i, agent.first, agent.budget)
     note_release(w, i, delivered_at_s, agent.budget)
     if rules.limit_action == _REJECT:

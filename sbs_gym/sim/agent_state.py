@@ -58,10 +58,13 @@ AGENT = dtype_of(
     ("answer", np.int64),  # rank; dp: leave it; -1: none yet
     ("paused", np.int64),
     ("stopped", np.int64),  # 1: everything was left, the round is over
-    ("answered", np.int64),  # 1: a window stands
+    ("answered", np.int64),  # 1: the window need not be asked for
+    ("stands", np.int64),  # 1: no release has been made since it was answered
     ("multiplier", np.float64),  # the window's
-    ("alpha", np.float64),  # budget per backlog; 0: the full chunk
+    ("alpha", np.float64),  # budget per backlog; 0: the full chunk; -1: as the rules say
     ("interval_s", np.float64),  # before the answer that is given outside a round
+    ("least_interval_s", np.float64),  # to which the rules clip it
+    ("most_interval_s", np.float64),
     # A release or placement round that was left.
     ("instance", np.int64),
     ("first", np.int64),
@@ -89,7 +92,7 @@ AGENT = dtype_of(
     ("keeps_records", np.int64),  # 0: passes and steps are forgotten
     ("asked_at_s", np.float64),  # instant of the last question
     ("until_s", np.float64),  # the horizon
-    ("exhausts", np.int64),  # 1: its last request is the trace's last
+    ("goes_on", np.int64),  # 1: time goes on to the horizon when all requests are done
 )
 
 # Reward terms of the current step, undiscounted, in the order of `TERMS`, and what they hang on.

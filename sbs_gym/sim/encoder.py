@@ -122,7 +122,10 @@ def _put_clock(w, out, e, n):  # type: ignore[no-untyped-def]
     n = _put(out, e, n, clock.pass_avg_s, 0.0, 10.0)
     n = _put(out, e, n, interval, 0.0, 10.0)
     n = _put(out, e, n, since, 0.0, 60.0)
-    left = agent.multiplier * interval - since if agent.answered else 0.0
+    left = 0.0
+    if agent.stands:
+        window = max(agent.multiplier * interval, agent.least_interval_s)
+        left = min(window, agent.most_interval_s) - since
     return _put(out, e, n, left, 0.0, 10.0)
 
 
@@ -154,7 +157,10 @@ def _put_links(w, out, e, n):  # type: ignore[no-untyped-def]
     for k in range(ranks):
         requests += known_requests(w, k)
         blocks += known_blocks(w, k)
-    n = _put(out, e, n, w.clock.num_waiting / float(ranks), 0.0, 50.0)
+    waiting = w.clock.num_waiting
+    if w.agent.asked == _DECODE:  # the round's own count lags behind
+        waiting -= w.agent.position - w.agent.kept
+    n = _put(out, e, n, waiting / float(ranks), 0.0, 50.0)
     n = _put(out, e, n, requests / float(ranks * setup.max_running), 0.0, 2.0)
     return _put(out, e, n, blocks / float(ranks * setup.decode_blocks), 0.0, 2.0)
 
@@ -187,10 +193,16 @@ def _leftovers(w, i):  # type: ignore[no-untyped-def]
     """Return the cost of what is left on instance `i`, and the tokens left on its fullest rank."""
     cost_s, fullest = 0.0, np.int64(0)
     by_tokens = w.timing.pair_cost_s == 0.0
+    agent = w.agent
+    in_release = agent.asked == _PREFILL and agent.instance == i and agent.placed > 0
     for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
         left = w.rank_views[k].leftover_tokens
         fullest = max(fullest, left)
-        cost_s += w.timing.token_cost_s * left if by_tokens else leftover_cost(w, k)
+        if by_tokens:
+            cost_s += w.timing.token_cost_s * left
+        else:
+            behind = w.rank_views[k].last_tokens if in_release else 0
+            cost_s += leftover_cost(w, k, behind)
     return cost_s, fullest
 
 

@@ -85,7 +85,8 @@ def _may_go_on(w):  # type: ignore[no-untyped-def]
     """Return -1 if another instant may be handled, else the status to come back with."""
     clock, setup = w.clock, w.setup
     if clock.num_done == setup.num_requests or clock.num_measured_left == 0:
-        return _DONE
+        if not w.agent.goes_on:
+            return _DONE
     if clock.num_report_events > 0 and _only_reports_are_left(w):
         return _DONE
     if clock.instants_left <= 0:

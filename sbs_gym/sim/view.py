@@ -277,13 +277,16 @@ def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def leftover_cost(w, k):  # type: ignore[no-untyped-def]
-    """Return the cost of rank `k`'s leftover: each prompt's rest as one chunk with context."""
+def leftover_cost(w, k, behind):  # type: ignore[no-untyped-def]
+    """Return the cost of rank `k`'s leftover: each prompt's rest as one chunk with context.
+
+    `behind` tokens have been placed there since the leftover was measured.
+    """
     known = w.rank_views[k]
     left = known.leftover_tokens
     if left == 0:
         return 0.0
-    ahead = known.sent_tokens - known.acked_tokens - left
+    ahead = known.sent_tokens - behind - known.acked_tokens - left
     r, done = skip_tokens(w, known.head, known.head_done, ahead)
     cost = 0.0
     while left > 0:

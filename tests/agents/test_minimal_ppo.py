@@ -71,5 +71,7 @@ def test_the_discount_is_that_of_the_step_also_where_an_episode_ends():
         *_, truncated, infos = envs.step(np.zeros(2, dtype=np.int64))
         over = truncated.any()
     found = step_discounts(infos, truncated)
-    assert found.tolist() == [math.exp(-s / 20.0) for s in infos["elapsed_s"]]
+    elapsed_s = np.where(truncated, infos["final_info"]["elapsed_s"], infos["elapsed_s"])
+    assert found.tolist() == [math.exp(-s / 20.0) for s in elapsed_s]
+    assert (elapsed_s > 0.0).all()
     envs.close()

@@ -132,10 +132,6 @@ def test_a_sync_vector_env_gives_what_the_vector_environment_gives(mode: str) ->
         num_ended += int(a[3].sum())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="vector.py:_reset_at_once renews the mask alone; the rest is of the old episode",
-)
 @pytest.mark.parametrize("key", ["privileged", "num_invalid_actions", "elapsed_s", "discount"])
 def test_infos_beside_the_first_observation_of_an_episode_are_of_that_episode(key: str) -> None:
     """As SyncVectorEnv has it: what belongs to the end stands in `final_info`."""

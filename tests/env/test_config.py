@@ -115,14 +115,12 @@ def test_an_unknown_keyword_is_refused_with_a_near_name(wrong: str, near: str | 
         gym.make(WINDOW, **options_for(WINDOW, **{wrong: 1}))
 
 
-@pytest.mark.xfail(strict=True, reason="env_config drops `workloads` and `timings` in silence")
 @pytest.mark.parametrize("group", ["workloads", "timings"])
 def test_a_keyword_that_would_be_overwritten_is_refused(group: str) -> None:
     with pytest.raises(ConfigError, match=group):
         make(WINDOW, **{group: "nonsense"})
 
 
-@pytest.mark.xfail(strict=True, reason="env_config lists the fields of EnvConfig as known keys")
 @pytest.mark.parametrize("group", ["workload", "timing"])
 def test_the_known_keywords_are_those_that_a_caller_may_give(group: str) -> None:
     """`workload` and `timing` are given; `workloads` and `timings` are what they become."""
@@ -168,9 +166,6 @@ def test_serving_needs_an_order_that_it_can_choose() -> None:
         make(SERVING, scheduler="sbs:order=longest")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="EnvConfig._check_parts lacks the check of RunConfig; only `load` meets it"
-)
 def test_immediate_backgrounds_with_engines_that_wait_for_releases_are_refused() -> None:
     """They would strand split prompts, as RunConfig says."""
     env = make(PREFILL, scheduler="sbs", cluster={"start_rule": "on_release"})

@@ -250,9 +250,6 @@ def test_a_load_for_one_episode_counts_where_a_rate_is_given() -> None:
     assert rates[1] > 20.0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="draw_episode drops offset_s in silence where no trace is read"
-)
 def test_an_offset_is_refused_where_no_trace_is_read() -> None:
     env = make(WINDOW)
     with pytest.raises(ConfigError, match="offset_s"):

@@ -217,9 +217,6 @@ def test_an_illegal_action_becomes_the_kth_legal_one(
     assert info["num_invalid_actions"] == 0  # counted per episode
 
 
-@pytest.mark.xfail(
-    strict=True, reason="stepping.py:_step forgets `invalid` when it goes on after a growth"
-)
 def test_an_illegal_action_is_counted_also_if_the_memory_grows_in_its_step() -> None:
     env = make(SERVING, **HARD["overload"])
     counts = []
@@ -344,9 +341,6 @@ def test_an_action_outside_the_space_is_refused_and_nothing_changes(
     assert a[1] == b[1]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="ActionCodec.decode lets numpy complain of reshaping"
-)
 @pytest.mark.parametrize(
     "id, action, wrong",
     [

@@ -150,12 +150,6 @@ def test_arrival_windows_and_dispersion_hold_over_more_than_a_minute(
     assert len(witness.met["dispersion"]) > 20
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="sim/loop.py _may_go_on: a run stops when its last request is done, so that signals "
-    "under way then are never taken in; the observation at the horizon is as of that instant",
-)
 def test_last_observation_has_the_signals_that_came_after_the_last_request_was_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -165,12 +159,6 @@ def test_last_observation_has_the_signals_that_came_after_the_last_request_was_d
     assert witnessed(make("SBS/Window-v0")).differences == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="sim/encoder.py _put_clock: window_left_s leaves out the clip to min_interval_s and "
-    "max_interval_s; only with another min_interval_s than 0, or one prefill instance",
-)
 def test_window_left_is_the_clipped_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given an interval of at least 0.6 s whatever the agent says, and a cluster with decode,
     install(monkeypatch, some_table)
@@ -181,12 +169,6 @@ def test_window_left_is_the_clipped_interval(monkeypatch: pytest.MonkeyPatch) ->
     assert differences == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="sim/view.py leftover_cost, asked within a release: `ahead` counts tokens placed in it, "
-    "so that the cost is that of other prompts; only with a cost of context (roofline)",
-)
 def test_leftover_cost_is_that_of_the_leftover_also_within_a_release(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -194,12 +176,6 @@ def test_leftover_cost_is_that_of_the_leftover_also_within_a_release(
     assert witnessed_cell(monkeypatch, *cell).differences == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="sim/encoder.py _put_links: clock.num_waiting is set at the end of a placement round, "
-    "so that prompts bound earlier in the round still count",
-)
 def test_prompts_bound_in_this_round_no_longer_wait_for_decode(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -213,12 +189,6 @@ def test_prompts_bound_in_this_round_no_longer_wait_for_decode(
     assert witness.met["waiting_for_decode"] == {0.5, 0.25, 0.0}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="schedulers/release.py _begin_round: `answered` is cleared before the question, so that "
-    "window_left_s is 0 whenever a standing window is up for revision",
-)
 def test_reask_shows_what_is_left_of_the_window_that_may_be_revised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -252,10 +252,6 @@ def test_refusals_and_evictions_do_happen_in_the_tiny_rooms(id: str) -> None:
     assert plain.decode["num_preempted"].sum() > 0
 
 
-_ALPHA = "stepping.py:begin_episode sets the background's multiplier, but not its alpha"
-
-
-@pytest.mark.xfail(strict=True, reason=_ALPHA)
 @pytest.mark.parametrize("id", [BUDGET, SERVING])
 def test_the_budget_of_the_background_holds_until_the_first_answer(id: str) -> None:
     """After a warm start leftovers may be released while nothing waits, so before a question."""
@@ -375,9 +371,6 @@ def _drawn_budget(rng: random.Random) -> str:
     return ":budget=full" if alpha is None else f":budget=backlog:alpha={alpha}"
 
 
-AWAITING_ALPHA = (56, 337, 362)
-
-
 def assert_drawn_parity(number: int) -> None:
     """Draw number `number` of the circumstances and play them."""
     rng = random.Random(number)
@@ -394,22 +387,14 @@ def assert_drawn_parity(number: int) -> None:
 @pytest.mark.parametrize("first", range(0, 60, 10))
 def test_a_rule_does_the_same_in_drawn_circumstances(first: int) -> None:
     for number in range(first, first + 10):
-        if number not in AWAITING_ALPHA:
-            assert_drawn_parity(number)
+        assert_drawn_parity(number)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(60, 560, 50))
 def test_a_rule_does_the_same_in_many_drawn_circumstances(first: int) -> None:
     for number in range(first, first + 50):
-        if number not in AWAITING_ALPHA:
-            assert_drawn_parity(number)
-
-
-@pytest.mark.xfail(strict=True, reason=_ALPHA)
-@pytest.mark.parametrize("number", AWAITING_ALPHA)
-def test_a_rule_does_the_same_in_circumstances_that_await_a_repair(number: int) -> None:
-    assert_drawn_parity(number)
+        assert_drawn_parity(number)
 
 
 # What an action space does not contain.

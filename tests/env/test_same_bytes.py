@@ -113,7 +113,8 @@ def tell_vector(
             if ended[e] and not next_step:
                 seen = as_bytes(infos["final_obs"][e])
             result = (float(rewards[e]), bool(terminated[e]), bool(truncated[e]))
-            times = (float(infos["elapsed_s"][e]), float(infos["discount"][e]))
+            told = infos["final_info"] if ended[e] and not next_step else infos
+            times = (float(told["elapsed_s"][e]), float(told["discount"][e]))
             story.steps.append(Step(seen, mask, *result, *times))
             if was_reset[e]:
                 assert story.steps[-1] == Step(seen, mask)  # no reward, no time
