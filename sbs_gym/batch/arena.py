@@ -18,7 +18,6 @@ _SHARED = ("table", "decode_table")  # numbers of the timing, the same for all
 _PER_REQUEST = ("requests", "keys", "heap", "log", "waiting", "decodes")
 # Behind what every step touches: records that nobody reads, scratch, what grows with the ranks.
 _COLD = (
-    "passes",
     "pass_tokens",
     "pass_pairs",
     "steps",
@@ -26,11 +25,12 @@ _COLD = (
     "step_kv",
     "step_blocks",
     "arrivals_per_s",
-    "lengths",
     "look_ahead",
     "running",
     "reports",
 )
+_LAST_HOT = ("lengths", "passes")  # of which a step touches the beginning
+_HOT_BYTES_OF_LAST = 512
 _LINE = CACHE_LINE  # every array starts on a cache line of its own
 
 
@@ -45,7 +45,7 @@ class Arena:
 
     def __init__(self, template: World, count: int) -> None:
         self._places, self._small_bytes, size = _layout(template)
-        self.hot_lines = min(self._places[name][0] for name in _COLD) // _LINE
+        self.hot_lines = (self._places[_LAST_HOT[-1]][0] + _HOT_BYTES_OF_LAST) // _LINE
         memory = np.zeros(count * size + _LINE, dtype=np.uint8)
         start = -memory.ctypes.data % _LINE
         self._rows = memory[start : start + count * size].reshape(count, size)
@@ -145,13 +145,20 @@ def _longest(worlds: list[World]) -> World:
     return worlds[0]._replace(**arrays)
 
 
+def _temperature(name: str) -> int:
+    """Return where an array stands in a row: lower for what every step touches."""
+    if name in _LAST_HOT:
+        return 1 + _LAST_HOT.index(name)
+    return 3 * (name in _COLD) + 4 * (name in _PER_REQUEST)
+
+
 def _layout(template: World) -> tuple[dict[str, tuple[int, int, np.dtype[Any]]], int, int]:
     """Return (offset, length, dtype) of every array, the bytes before those per request, and all.
 
     The length of a single record is -1.
     """
     names = [name for name in World._fields if name not in _SHARED]
-    names.sort(key=lambda name: (name in _PER_REQUEST, name in _COLD))
+    names.sort(key=_temperature)
     places: dict[str, tuple[int, int, np.dtype[Any]]] = {}
     offset, small_bytes = 0, 0
     for name in names:

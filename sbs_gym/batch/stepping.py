@@ -12,7 +12,7 @@ from sbs_gym.schedulers.release import interval_s, most_interval_s, revise_timer
 from sbs_gym.schedulers.serve import serve
 from sbs_gym.sim.agent_state import TERMS, Pause, Question, Stage
 from sbs_gym.sim.encoder import observe
-from sbs_gym.sim.rows import fetch, rows_at
+from sbs_gym.sim.rows import fetch, fetch_word, rows_at
 from sbs_gym.sim.state import Status, dtype_of
 from sbs_gym.sim.tally import clear, let_time_pass
 
@@ -24,7 +24,7 @@ _DONE, _DECISION_DUE = int(Status.DONE), int(Status.DECISION_DUE)
 _PASSES_FULL, _STEPS_FULL = int(Status.PASSES_FULL), int(Status.STEPS_FULL)
 
 _AHEAD = 2  # worlds
-_REQUESTS_BEHIND, _REQUEST_LINES = 8, 14  # those in flight, and the next to arrive
+_REQUESTS_BEHIND, _REQUEST_LINES = 20, 27  # those in flight, and the next to arrive
 
 # What a step of one environment gave.
 OUTCOME = dtype_of(
@@ -89,6 +89,9 @@ def _fetch_next(blocks, hot_lines, e, end, shadows):  # type: ignore[no-untyped-
         w = rows_at(blocks, e + 1)
         r = max(w.clock.next_arrival - _REQUESTS_BEHIND, 0)
         fetch(w.requests[r], 0, _REQUEST_LINES)
+        fetch_word(w.keys, w.buffer.num_keys)
+        fetch_word(w.keys, w.buffer.front)
+        fetch_word(w.log, w.clock.num_dispatched)
 
 
 @compiled
@@ -137,6 +140,8 @@ def _begin(w, rules, action, value):  # type: ignore[no-untyped-def]
     """Give the answer, from which time is discounted."""
     w.tally.discount = 1.0
     w.tally.beta = w.agent.beta
+    if not w.agent.keeps_records:
+        w.clock.num_passes = 0  # the same few rows again
     outside = w.agent.paused == _OUTSIDE
     answer(w, action, value)
     if outside:

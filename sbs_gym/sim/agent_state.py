@@ -124,19 +124,25 @@ TALLY = dtype_of(
     ("tpot_target_s", np.float64),
 )
 
-WINDOWS_S = (1.0, 10.0, 60.0)  # over which arrivals are counted
 NUM_LENGTHS = 64  # prompts, the oldest, whose quantiles are observed
-NUM_BINS = 60  # of one second, over which their dispersion is
+NUM_BINS = 60  # whole seconds of which arrivals are kept
+SHORT_BINS = 10  # of them, for a shorter window
 
-# What the observer of arrivals remembers; windows hold requests [first, next_arrival).
+# What arrived in one second.
+SECOND = dtype_of(("count", np.int64), ("tokens", np.int64))
+
+# What the observer of arrivals remembers.
 SIGHT = dtype_of(
     ("counted", np.int64),  # requests below this id are in the sums
-    *[(f"first_{k}", np.int64) for k in range(len(WINDOWS_S))],
-    *[(f"tokens_{k}", np.int64) for k in range(len(WINDOWS_S))],
+    ("first", np.int64),  # request that arrived in the last second
+    ("tokens", np.int64),  # of all since
     ("bin", np.int64),  # the second that is being counted
     ("bin_count", np.int64),
+    ("bin_tokens", np.int64),
     ("bins_sum", np.int64),  # over the last NUM_BINS whole seconds
     ("bins_square_sum", np.int64),
+    ("bins_tokens", np.int64),
+    ("short_tokens", np.int64),  # over the last SHORT_BINS whole seconds
     ("report_sample_at_s", np.float64),  # of the youngest decode report; -inf: none
     ("pass_256_s", np.float64),  # predicted pass of 256 tokens on every rank
     ("pass_1024_s", np.float64),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from sbs_gym.jit import compiled, inlined
-from sbs_gym.sim.agent_state import NUM_LENGTHS, Question
+from sbs_gym.sim.agent_state import NUM_BINS, NUM_LENGTHS, SHORT_BINS, Question
 from sbs_gym.sim.buffer import oldest_in_buffer
 from sbs_gym.sim.features import Group
 from sbs_gym.sim.reports import known_blocks, known_kv_tokens, known_requests, known_waiting
-from sbs_gym.sim.sight import arriving_tokens_per_s, dispersion, watch_arrivals
+from sbs_gym.sim.sight import dispersion, tokens_per_s, watch_arrivals
 from sbs_gym.sim.state import Life
 from sbs_gym.sim.view import leftover_cost
 
@@ -133,9 +133,12 @@ def _put_clock(w, out, e, n):  # type: ignore[no-untyped-def]
 def _put_arrivals(w, out, e, n):  # type: ignore[no-untyped-def]
     setup, sight, now = w.setup, w.sight, w.clock.now_s
     full = float(setup.num_prefill * setup.dp * setup.chunk_tokens)
-    for k in range(3):
-        rate = arriving_tokens_per_s(sight, now, k)
-        n = _put(out, e, n, rate * sight.pass_chunk_s / full, 0.0, 10.0)
+    share = sight.pass_chunk_s / full
+    n = _put(out, e, n, sight.tokens * share, 0.0, 10.0)
+    rate = tokens_per_s(sight, now, sight.short_tokens, SHORT_BINS)
+    n = _put(out, e, n, rate * share, 0.0, 10.0)
+    rate = tokens_per_s(sight, now, sight.bins_tokens, NUM_BINS)
+    n = _put(out, e, n, rate * share, 0.0, 10.0)
     return _put(out, e, n, dispersion(sight), 0.0, 50.0)
 
 

@@ -67,9 +67,11 @@ GLOBAL = (
         "what is left of a window that stands",
     ),
     Feature("load_1s", "passes of all", 0.0, 10.0, "tokens arriving per pass_chunk_s, last 1 s"),
-    Feature("load_10s", "passes of all", 0.0, 10.0, "last 10 s"),
-    Feature("load_60s", "passes of all", 0.0, 10.0, "last 60 s"),
-    Feature("dispersion", "", 0.0, 50.0, "variance / mean of arrivals per second, last 60 s"),
+    Feature("load_10s", "passes of all", 0.0, 10.0, "last 10 whole seconds and this one"),
+    Feature("load_60s", "passes of all", 0.0, 10.0, "last 60 whole seconds and this one"),
+    Feature(
+        "dispersion", "", 0.0, 50.0, "variance / mean of arrivals per second, last 60 whole seconds"
+    ),
     Feature("pass_256_s", "s", 0.0, 10.0, "predicted pass of 256 tokens on every rank"),
     Feature("pass_1024_s", "s", 0.0, 10.0, "of 1024 tokens"),
     Feature("pass_chunk_s", "s", 0.0, 10.0, "of a full chunk"),

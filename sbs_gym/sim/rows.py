@@ -234,20 +234,42 @@ def _fetch(_typing_context: Any, rows: Any, first_line: Any, end_line: Any) -> A
     """Ask the cache for lines [first_line, end_line) behind an address."""
 
     def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        byte_pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])
-        name = "llvm.prefetch.p0"
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, name)
-        base = builder.bitcast(args[0], byte_pointer)
+        base = builder.bitcast(args[0], ir.IntType(8).as_pointer())
         with cgutils.for_range_slice(
             builder, args[1], args[2], ir.Constant(args[1].type, 1), inc=True
         ) as (line, _):
             offset = builder.mul(line, ir.Constant(line.type, CACHE_LINE))
-            will_write, stays, is_data = (ir.Constant(word, n) for n in (1, 3, 1))
-            builder.call(prefetch, [builder.gep(base, [offset]), will_write, stays, is_data])
+            _prefetch(builder, builder.gep(base, [offset]))
         return context.get_dummy_value()
 
     return types.none(rows, types.intp, types.intp), ask
+
+
+@intrinsic
+def _fetch_word(_typing_context: Any, rows: Any, index: Any) -> Any:
+    """Ask the cache for the line of a number in an array."""
+
+    def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _row_pointer(context, builder, sig.args[0], *args)
+        _prefetch(builder, builder.bitcast(pointer, ir.IntType(8).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp), ask
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    word = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), word, word, word])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    will_write, stays, is_data = (ir.Constant(word, n) for n in (1, 3, 1))
+    builder.call(prefetch, [pointer, will_write, stays, is_data])
+
+
+def _fetch_no_word(rows: Any, index: int) -> None:
+    pass
+
+
+fetch_word = _fetch_no_word if PURE_PYTHON else _fetch_word
 
 
 def _fetch_nothing(rows: Any, first_line: int, end_line: int) -> None:

@@ -341,5 +341,5 @@ class World(NamedTuple):
     agent: Any  # record AGENT
     tally: Any  # record TALLY
     sight: Any  # record SIGHT
-    arrivals_per_s: NDArray[np.int32]  # ring of NUM_BINS counts
+    arrivals_per_s: NDArray[Any]  # ring of NUM_BINS SECONDs
     lengths: NDArray[np.int64]  # scratch of the encoder

@@ -92,7 +92,7 @@ def build_world(
         agent=_one(agent_state.AGENT, answer=-1, left=-1),
         tally=_one(agent_state.TALLY),
         sight=_one(agent_state.SIGHT, report_sample_at_s=-math.inf),
-        arrivals_per_s=np.zeros(agent_state.NUM_BINS, dtype=np.int32),
+        arrivals_per_s=np.zeros(agent_state.NUM_BINS, dtype=agent_state.SECOND),
         lengths=np.zeros(agent_state.NUM_LENGTHS, dtype=np.int64),
     )
     world.clock.step_capacity = len(world.steps)
