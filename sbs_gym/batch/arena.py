@@ -16,21 +16,35 @@ from sbs_gym.sim.state import World
 
 _SHARED = ("table", "decode_table")  # numbers of the timing, the same for all
 _PER_REQUEST = ("requests", "keys", "heap", "log", "waiting", "decodes")
-# Behind what every step touches: records that nobody reads, scratch, what grows with the ranks.
-_COLD = (
-    "pass_tokens",
-    "pass_pairs",
-    "steps",
-    "step_batch",
-    "step_kv",
-    "step_blocks",
-    "arrivals_per_s",
-    "look_ahead",
-    "running",
-    "reports",
+# What every step touches, in front; of events only those under way.
+_HOT = (
+    "setup",
+    "clock",
+    "buffer",
+    "instances",
+    "ranks",
+    "views",
+    "rank_views",
+    "signals",
+    "signal_tokens",
+    "timing",
+    "scratch_tokens",
+    "scratch_pairs",
+    "room",
+    "load",
+    "agent",
+    "tally",
+    "sight",
 )
-_LAST_HOT = ("lengths", "passes")  # of which a step touches the beginning
-_HOT_BYTES_OF_LAST = 512
+_HOT_WITH_DECODE = (
+    "rank_kv",
+    "engines",
+    "decode_ranks",
+    "decode_views",
+    "decode_timing",
+    "candidates",
+)
+_LINES_OF_EVENTS = 8
 _LINE = CACHE_LINE  # every array starts on a cache line of its own
 
 
@@ -45,7 +59,7 @@ class Arena:
 
     def __init__(self, template: World, count: int) -> None:
         self._places, self._small_bytes, size = _layout(template)
-        self.hot_lines = (self._places[_LAST_HOT[-1]][0] + _HOT_BYTES_OF_LAST) // _LINE
+        self.hot_lines = self._places["events"][0] // _LINE + _LINES_OF_EVENTS
         memory = np.zeros(count * size + _LINE, dtype=np.uint8)
         start = -memory.ctypes.data % _LINE
         self._rows = memory[start : start + count * size].reshape(count, size)
@@ -145,20 +159,14 @@ def _longest(worlds: list[World]) -> World:
     return worlds[0]._replace(**arrays)
 
 
-def _temperature(name: str) -> int:
-    """Return where an array stands in a row: lower for what every step touches."""
-    if name in _LAST_HOT:
-        return 1 + _LAST_HOT.index(name)
-    return 3 * (name in _COLD) + 4 * (name in _PER_REQUEST)
-
-
 def _layout(template: World) -> tuple[dict[str, tuple[int, int, np.dtype[Any]]], int, int]:
     """Return (offset, length, dtype) of every array, the bytes before those per request, and all.
 
     The length of a single record is -1.
     """
-    names = [name for name in World._fields if name not in _SHARED]
-    names.sort(key=_temperature)
+    front = (*_HOT, *(_HOT_WITH_DECODE if template.setup.num_decode > 0 else ()), "events")
+    rest = [name for name in World._fields if name not in (*front, *_SHARED, *_PER_REQUEST)]
+    names = [*front, *rest, *_PER_REQUEST]
     places: dict[str, tuple[int, int, np.dtype[Any]]] = {}
     offset, small_bytes = 0, 0
     for name in names:

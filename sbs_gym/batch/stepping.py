@@ -23,7 +23,7 @@ _RELEASE = int(Question.RELEASE)
 _DONE, _DECISION_DUE = int(Status.DONE), int(Status.DECISION_DUE)
 _PASSES_FULL, _STEPS_FULL = int(Status.PASSES_FULL), int(Status.STEPS_FULL)
 
-_AHEAD = 2  # worlds
+_AHEAD = 3  # worlds
 _REQUESTS_BEHIND, _REQUEST_LINES = 20, 27  # those in flight, and the next to arrive
 
 # What a step of one environment gave.
@@ -71,7 +71,7 @@ def step_worlds(  # type: ignore[no-untyped-def]
         if status in (_DECISION_DUE, _DONE):
             observe(w, seen, e)
             w.agent.asked_at_s = w.clock.now_s
-            if legal.shape[1] > 0:
+            if w.agent.prefill_offset < legal.shape[1]:  # else all are always legal
                 _list_legal(w, legal, e)
         else:
             num_full += 1
@@ -92,6 +92,9 @@ def _fetch_next(blocks, hot_lines, e, end, shadows):  # type: ignore[no-untyped-
         fetch_word(w.keys, w.buffer.num_keys)
         fetch_word(w.keys, w.buffer.front)
         fetch_word(w.log, w.clock.num_dispatched)
+        fetch_word(w.passes, 0)
+        fetch_word(w.passes, 1)
+        fetch_word(w.lengths, 0)
 
 
 @compiled

@@ -36,6 +36,7 @@ def run_round(w, rules):  # type: ignore[no-untyped-def]
     elif agent.paused == _IN_RELEASE:
         agent.paused = _NOWHERE
     if w.setup.gated:
+        agent.round_interval_s = interval_s(w, rules)
         return _run_gated_round(w, rules)
     return _run_ungated_round(w, rules)
 
@@ -78,7 +79,7 @@ def _run_gated_round(w, rules):  # type: ignore[no-untyped-def]
     for i in range(w.setup.num_prefill):
         if w.views[i].to_begin:
             begin_pass(w, i)
-    _set_gated_timer(w, interval_s(w, rules))
+    _set_gated_timer(w, agent.round_interval_s)
     return True
 
 
@@ -96,7 +97,7 @@ def _begin_round(w):  # type: ignore[no-untyped-def]
 
 @inlined
 def _first_qualified(w, rules):  # type: ignore[no-untyped-def]
-    interval = interval_s(w, rules)
+    interval = w.agent.round_interval_s
     i = next_ready(w, -1)
     while i >= 0 and not _qualifies(w, rules, i, interval):
         i = next_ready(w, i)

@@ -63,6 +63,7 @@ AGENT = dtype_of(
     ("multiplier", np.float64),  # the window's
     ("alpha", np.float64),  # budget per backlog; 0: the full chunk; -1: as the rules say
     ("interval_s", np.float64),  # before the answer that is given outside a round
+    ("round_interval_s", np.float64),  # in the round that runs
     ("least_interval_s", np.float64),  # to which the rules clip it
     ("most_interval_s", np.float64),
     # A release or placement round that was left.

@@ -171,7 +171,7 @@ def collect_decode(world: World) -> DecodeRecords:
 
 
 def _blocked_s(world: World) -> float:
-    since = world.ranks["blocked_since_s"]
+    since = world.rank_kv["blocked_since_s"]
     still = since < math.inf
     open_s = float(world.clock.now_s) - since[still]
-    return float(world.ranks["blocked_s"].sum() + open_s.sum())
+    return float(world.rank_kv["blocked_s"].sum() + open_s.sum())

@@ -60,7 +60,7 @@ def finish_request(w, r):  # type: ignore[no-untyped-def]
 @inlined
 def may_begin(w, k, r):  # type: ignore[no-untyped-def]
     """Return whether request `r` may begin on prefill rank `k`: its KV fits, it is not held."""
-    if w.requests[r].input_tokens > w.ranks[k].kv_free_tokens:
+    if w.requests[r].input_tokens > w.rank_kv[k].kv_free_tokens:
         return False
     return w.setup.bind_at_dispatch == 0 or w.decodes[r].decode_rank >= 0
 
@@ -70,23 +70,23 @@ def note_blocked(w, k):  # type: ignore[no-untyped-def]
     """Keep the time in which prefill rank `k` has a head that does not fit its KV room."""
     if w.setup.num_decode == 0:
         return
-    rank = w.ranks[k]
+    rank, room = w.ranks[k], w.rank_kv[k]
     blocked = False
     if rank.queued_tokens > 0 and rank.head_done == 0:  # else the head is still under way
-        blocked = w.requests[rank.head].input_tokens > rank.kv_free_tokens
-    was_blocked = rank.blocked_since_s < math.inf
+        blocked = w.requests[rank.head].input_tokens > room.kv_free_tokens
+    was_blocked = room.blocked_since_s < math.inf
     if blocked and not was_blocked:
-        rank.blocked_since_s = w.clock.now_s
+        room.blocked_since_s = w.clock.now_s
     elif was_blocked and not blocked:
-        rank.blocked_s += w.clock.now_s - rank.blocked_since_s
-        rank.blocked_since_s = math.inf
+        room.blocked_s += w.clock.now_s - room.blocked_since_s
+        room.blocked_since_s = math.inf
 
 
 @inlined
 def give_prefill_room_back(w, r):  # type: ignore[no-untyped-def]
     """Free the KV of request `r` on its prefill rank."""
     k = w.requests[r].instance * w.setup.dp + w.requests[r].rank
-    w.ranks[k].kv_free_tokens += w.requests[r].input_tokens
+    w.rank_kv[k].kv_free_tokens += w.requests[r].input_tokens
     note_blocked(w, k)
 
 
@@ -191,7 +191,7 @@ def schedule_step(w, j):  # type: ignore[no-untyped-def]
 def _book_transfer(w, r):  # type: ignore[no-untyped-def]
     """Send what is left of the KV of request `r`, behind what both network cards have to send."""
     setup, request = w.setup, w.requests[r]
-    source = w.ranks[request.instance * setup.dp + request.rank]
+    source = w.rank_kv[request.instance * setup.dp + request.rank]
     destination = w.decode_ranks[decode_rank_of(w, r)]
     start_s = max(w.clock.now_s, max(source.nic_free_at_s, destination.nic_free_at_s))
     end_s = start_s + float(w.decodes[r].pass_tokens * setup.kv_bytes) / setup.nic_bytes_per_s
@@ -204,11 +204,11 @@ def _book_transfer(w, r):  # type: ignore[no-untyped-def]
 def is_passed_over(w, r):  # type: ignore[no-untyped-def]
     """Return whether an earlier prompt of the same prefill rank was left waiting in this round."""
     k = w.requests[r].instance * w.setup.dp + w.requests[r].rank
-    return w.ranks[k].passed_over == w.clock.num_placements
+    return w.rank_kv[k].passed_over == w.clock.num_placements
 
 
 @inlined
 def pass_over_those_behind(w, r):  # type: ignore[no-untyped-def]
     """Let the prompts behind `r` on its prefill rank wait too."""
     k = w.requests[r].instance * w.setup.dp + w.requests[r].rank
-    w.ranks[k].passed_over = w.clock.num_placements
+    w.rank_kv[k].passed_over = w.clock.num_placements

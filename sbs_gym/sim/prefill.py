@@ -126,7 +126,8 @@ def form_share(w, k, budget):  # type: ignore[no-untyped-def]
             used += chunk_cost(w, q, rank.head_done)
         if rank.head_done == 0:
             request.prefill_started_at_s = w.clock.now_s
-            rank.kv_free_tokens -= request.input_tokens
+            if w.setup.num_decode > 0:
+                w.rank_kv[k].kv_free_tokens -= request.input_tokens
         pairs += q * (2 * rank.head_done + q)
         tokens += q
         left -= q

@@ -226,10 +226,13 @@ RANK = dtype_of(
     ("pass_head", np.int32),  # first request that the running pass completes
     ("num_finishing", np.int32),
     ("num_chunks", np.int32),
-    # KV room, where decode is modelled.
+    ("pass_head_done", np.int64),  # tokens of `pass_head` done before the running pass
+)
+
+# KV room and network card of a prefill rank; of no use where decode is not modelled.
+RANK_KV = dtype_of(
     ("kv_free_tokens", np.int64),
     ("passed_over", np.int64),  # last placement round that left a prompt of it waiting
-    ("pass_head_done", np.int64),  # tokens of `pass_head` done before the running pass
     ("nic_free_at_s", np.float64),
     ("blocked_since_s", np.float64),  # inf: its head, if any, fits
     ("blocked_s", np.float64),  # before that
@@ -301,6 +304,7 @@ class World(NamedTuple):
     requests: NDArray[Any]  # (num_requests,)
     instances: NDArray[Any]  # (num_prefill,)
     ranks: NDArray[Any]  # (num_prefill * dp,)
+    rank_kv: NDArray[Any]  # (num_prefill * dp,)
     views: NDArray[Any]  # (num_prefill,)
     rank_views: NDArray[Any]  # (num_prefill * dp,)
     events: NDArray[Any]  # binary heap, (capacity,)

@@ -68,7 +68,8 @@ def build_world(
         buffer=_one(state.BUFFER),
         requests=_requests(table),
         instances=_instances(num, cluster.chunk_tokens),
-        ranks=_ranks(num * dp, int(setup.prefill_kv_tokens)),
+        ranks=_ranks(num * dp),
+        rank_kv=_rank_kv(num * dp, int(setup.prefill_kv_tokens)),
         views=_views(num, cluster.chunk_tokens),
         rank_views=_rank_views(num * dp),
         events=np.zeros(capacity, dtype=state.EVENT),
@@ -191,12 +192,17 @@ def _instances(num: int, chunk_tokens: int) -> NDArray[Any]:
     return instances
 
 
-def _ranks(num: int, kv_tokens: int) -> NDArray[Any]:
+def _ranks(num: int) -> NDArray[Any]:
     ranks = np.zeros(num, dtype=state.RANK)
-    ranks["kv_free_tokens"] = kv_tokens
-    ranks["blocked_since_s"] = math.inf
     ranks["head"] = ranks["pass_head"] = -1
     return ranks
+
+
+def _rank_kv(num: int, kv_tokens: int) -> NDArray[Any]:
+    rank_kv = np.zeros(num, dtype=state.RANK_KV)
+    rank_kv["kv_free_tokens"] = kv_tokens
+    rank_kv["blocked_since_s"] = math.inf
+    return rank_kv
 
 
 def _views(num: int, chunk_tokens: int) -> NDArray[Any]:

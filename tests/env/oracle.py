@@ -235,11 +235,16 @@ class Oracle:
         arrived_at_s = self.table.arrived_at_s
         per_pass = self._even_pass_s(self.cluster.chunk_tokens) / (self.ranks * self.chunk)
         found = {}
-        for window_s in (1.0, 10.0, 60.0):
-            inside = (arrived_at_s >= self.now - window_s) & (arrived_at_s <= self.now)
-            passed_s = min(window_s, max(self.now, 1.0))
+        whole = math.floor(self.now)
+        for window_s, since_s in (
+            (1, self.now - 1.0),
+            (10, max(0.0, whole - 10.0)),  # whole seconds, and the one that runs
+            (60, max(0.0, whole - 60.0)),
+        ):
+            inside = (arrived_at_s >= since_s) & (arrived_at_s <= self.now)
+            passed_s = max(self.now - since_s, 1.0)
             rate = self.table.input_tokens[inside].astype(np.int64).sum() / passed_s
-            found[f"load_{window_s:.0f}s"] = rate * per_pass
+            found[f"load_{window_s}s"] = rate * per_pass
         last = math.floor(self.now)
         seconds = range(max(0, last - 60), last)
         counts = [int((np.floor(arrived_at_s) == second).sum()) for second in seconds]
