@@ -62,6 +62,8 @@ def cases():
                 count,
                 through=through,
             )
+    no_link = PREFILL["cluster"] | {"dispatch_delay_s": 0.0, "signal_delay_s": 0.0}
+    yield Case("bare core, no link delays", options=PREFILL | {"cluster": no_link}, through="core")
     yield Case("num_threads=2, clock time", num_threads=2)
     yield Case("reward.baseline=sbs", options=PREFILL | {"reward": {"baseline": "sbs"}})
     yield Case("warmup_s=(0, 60)", options=PREFILL | {"warmup_s": (0.0, 60.0)})

@@ -17,6 +17,7 @@ TRUTH |= {"engines", "decode_ranks", "decodes", "running", "reports"}
 FUTURE = {"output_tokens", "first_token_at_s", "prefill_started_at_s", "delivered_at_s"}
 FUTURE |= {"finished_at_s", "finish_step", "transferred_at_s", "kv_free_tokens", "free_blocks"}
 SCHEDULER_SIDE = [*(PACKAGE / "schedulers").glob("*.py"), PACKAGE / "sim" / "view.py"]
+SCHEDULER_SIDE += [PACKAGE / "sim" / name for name in ("encoder.py", "sight.py")]  # and an agent
 
 
 def attributes_of(path: Path, owner: str | None = None) -> set[str]:
