@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbs_gym.config.cluster import ClusterConfig
+from sbs_gym.envs.core import EnvBatch
 from sbs_gym.sim.features import Feature, Group, sizes
 
 GROUP_NAMES = {
@@ -88,6 +89,18 @@ class Observer:
                 low, high = np.tile(low, (rows, 1)), np.tile(high, (rows, 1))
             spaces[name] = gym.spaces.Box(low, high, dtype=np.float32)
         return gym.spaces.Dict(spaces)
+
+
+def observer_of(core: EnvBatch) -> Observer:
+    """Return the observer of a batch of environments."""
+    config = core.config
+    return Observer(
+        core.task.sees,
+        config.cluster,
+        form=config.observation,
+        history=config.history,
+        num_envs=core.num_envs,
+    )
 
 
 def _bounds(features: list[Feature]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

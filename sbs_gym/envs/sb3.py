@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import env_config
 from sbs_gym.envs.core import EnvBatch
-from sbs_gym.envs.observation import Observer
+from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS, task_of
 from sbs_gym.errors import ConfigError
 
@@ -35,13 +35,7 @@ class SB3SchedulingEnv(VecEnv):
         self.render_mode = None
         self.core = EnvBatch(TASKS[task_of(id)], self.config, num_envs, num_threads=num_threads)
         self.actions = ActionCodec(self.core.layout, num_envs)
-        self._observer = Observer(
-            self.core.task.sees,
-            self.config.cluster,
-            form=self.config.observation,
-            history=self.config.history,
-            num_envs=num_envs,
-        )
+        self._observer = observer_of(self.core)
         self._asked: Any = None
         self._is_seeded = False
         super().__init__(num_envs, self._observer.space, self.actions.space)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import EnvConfig, env_config, replaced
 from sbs_gym.envs.core import EnvBatch
-from sbs_gym.envs.observation import Observer
+from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import Task
 from sbs_gym.errors import ConfigError
 from sbs_gym.sim.agent_state import TERMS
@@ -44,13 +44,7 @@ class SchedulingEnv(gym.Env[Any, Any]):
         self.config: EnvConfig = replaced(config, record=config.record or render_mode is not None)
         self.core = EnvBatch(self.task, self.config, 1)
         self.actions = ActionCodec(self.core.layout, 1)
-        self._observer = Observer(
-            self.task.sees,
-            self.config.cluster,
-            form=self.config.observation,
-            history=self.config.history,
-            num_envs=1,
-        )
+        self._observer = observer_of(self.core)
         self.observation_space = self._observer.space
         self.action_space = self.actions.space
         self._is_seeded, self._is_over = False, True

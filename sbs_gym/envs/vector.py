@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import env_config
 from sbs_gym.envs.core import EnvBatch
-from sbs_gym.envs.observation import Observer
+from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS
 from sbs_gym.errors import ConfigError
 
@@ -50,13 +50,7 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         self.num_envs = num_envs
         self.core = EnvBatch(TASKS[task], self.config, num_envs, num_threads=num_threads)
         self.actions = ActionCodec(self.core.layout, num_envs)
-        self._observer = Observer(
-            self.core.task.sees,
-            self.config.cluster,
-            form=self.config.observation,
-            history=self.config.history,
-            num_envs=num_envs,
-        )
+        self._observer = observer_of(self.core)
         self.single_observation_space = self._observer.space
         self.single_action_space = self.actions.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
