@@ -57,23 +57,26 @@ BAD_VALUES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"cluster": {"start_rule": "free_running"}}, "start_rule='free_running' is for simulate; exp"),
     ({"workload": "sbs_shrt"}, "workload='sbs_shrt' is not known. Did you mean 'sbs_short'? Known"),
     ({"workload": ["sbs_short", "sbs_shrt"]}, "workload='sbs_shrt' is not known. Did you mean"),
-    ({"timing": "linaer"}, "timing='linaer' is not known. Did you mean 'linear'? Known: constant"),
+    (
+        {"timing": "linearr"},
+        "timing='linearr' is not known. Did you mean 'linear'? Known: constant",
+    ),
     ({"arrivals": "poison"}, "arrivals='poison' is not known. Did you mean 'poisson'? Known: "),
     ({"scheduler": "sbss"}, "scheduler='sbss' is not known. Did you mean 'sbs'? Known: "),
     ({"scheduler": "sbs:multiplier"}, "scheduler='sbs:multiplier': 'multiplier' is no change; ex"),
-    ({"scheduler": "sbs:multiplyer=1"}, "'multiplyer' is not known. Did you mean 'multiplier'?"),
+    ({"scheduler": "sbs:multiplierr=1"}, "'multiplierr' is not known. Did you mean 'multiplier'?"),
     ({"scheduler": "sbs:multiplier=-1"}, "scheduler.multiplier=-1 is out of range; expected a num"),
     ({"scheduler": {"preset": "sbss"}}, "scheduler='sbss' is not known. Did you mean 'sbs'?"),
     ({"slo": {"ttft": 1.0}}, "'ttft' is not known. Did you mean 'ttft_s'? Known: "),
     ({"slo": {"ttft_s": 0.0}}, "slo.ttft_s=0.0 is out of range; expected a number in (0, 3600] s"),
-    ({"reward": {"wieghts": {}}}, "'wieghts' is not known. Did you mean 'weights'? Known: "),
+    ({"reward": {"weightss": {}}}, "'weightss' is not known. Did you mean 'weights'? Known: "),
     ({"reward": {"weights": {"tfft": 1.0}}}, "'tfft' is not known. Did you mean 'ttft'? Known: "),
     ({"reward": {"weights": {"ttft": "1"}}}, "reward.weights.ttft='1' is not allowed; expected a"),
     ({"reward": {"weights": {"ttft": 1e10}}}, "reward.weights.ttft=10000000000.0 is out of range"),
     ({"reward": {"tau_s": 0.0}}, "reward.tau_s=0.0 is out of range; expected a number in (0, 1e+"),
     ({"reward": {"tpot_target_s": -1}}, "reward.tpot_target_s=-1 is out of range; expected a num"),
     ({"reward": {"baseline": "sbss"}}, "scheduler='sbss' is not known. Did you mean 'sbs'? Known"),
-    ({"reward": {"baseline": "least_tokens"}}, "reward.baseline with gated=False cannot go on whe"),
+    ({"reward": {"baseline": "least_tokens"}}, "reward.baseline with gated=False cannot go on"),
     (
         {"reward": {"baseline": "sbs:n_limit=3"}},
         "reward.baseline with n_limit=3 cannot go on where a scheduler with n_limit=32 has played "
@@ -108,7 +111,7 @@ def test_a_vector_environment_refuses_the_same(options: dict[str, Any], message:
 )
 def test_an_unknown_keyword_is_refused_with_a_near_name(wrong: str, near: str | None) -> None:
     hint = f"Did you mean '{near}'? Known: " if near else "Known: action, "
-    message = re.escape(f"env.{wrong}: key='{wrong}' is not known. {hint}")
+    message = re.escape(f"environment keyword='{wrong}' is not known. {hint}")
     if not near:
         message = message.replace(re.escape(hint), ".*" + re.escape(hint))
     with pytest.raises(ConfigError, match=message):

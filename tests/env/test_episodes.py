@@ -212,7 +212,7 @@ def test_a_load_may_be_given_for_one_episode(id: str) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"laod": 0.5}, r"'laod' is not known. Did you mean 'load'\? Known: load, offset_s"),
+        ({"loadd": 0.5}, r"'loadd' is not known. Did you mean 'load'\? Known: load, offset_s"),
         ({"load": 0.0}, r"options\['load'\]=0.0 is out of range; expected a number in \(0, 10\]"),
         ({"load": 11}, r"options\['load'\]=11 is out of range; expected a number in \(0, 10\]"),
         ({"load": "high"}, r"options\['load'\]='high' is not allowed; expected a number"),
