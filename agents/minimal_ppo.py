@@ -129,7 +129,7 @@ def train(envs: gym.vector.VectorEnv, steps: int, seed: int, *, quiet: bool = Fa
             done = (update + 1) * ROLLOUT * count
             print(
                 f"{done:>9,} steps   reward {rewards.mean():9.4f}   of episodes "
-                f"{np.nanmean(returns) if len(returns) > 1 else np.nan:9.1f}   "
+                f"{f'{np.nanmean(returns):.1f}' if len(returns) > 1 else 'none ended':>10}   "
                 f"value loss {value_loss.item():8.4f}   entropy {entropy.mean().item():.3f}"
             )
         seen[0] = seen[-1]

@@ -136,6 +136,12 @@ class EnvConfig:
         self._check_parts()
 
     def _check_parts(self) -> None:
+        for workload in self.workloads:
+            if workload.kind == "trace" and workload.path is None:
+                raise ConfigError(
+                    "workload.path is missing; expected a trace file, such as "
+                    "workload={'preset': 'trace', 'path': 'requests.jsonl'}"
+                )
         if not self.scheduler.gated and self.cluster.start_rule == "on_release":
             raise ConfigError(
                 "cluster.start_rule='on_release' would strand split prompts under "
@@ -200,7 +206,8 @@ def as_range(name: str, value: Any) -> tuple[float, float]:
         if len(value) != 2:
             raise ConfigError(f"{name}={value!r}: expected a number or (lowest, highest)")
         return float(value[0]), float(value[1])
-    require_number(name, value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{name}={value!r} is not allowed; expected a number or a pair of them")
     return float(value), float(value)
 
 
@@ -239,6 +246,8 @@ def reward_config(given: RewardConfig | Mapping[str, Any]) -> RewardConfig:
     """Return the reward that a mapping describes."""
     if isinstance(given, RewardConfig):
         return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"reward={given!r}: expected a mapping, such as {{'baseline': 'sbs'}}")
     values = dict(given)
     if isinstance(values.get("weights"), Mapping):
         values["weights"] = tuple(values["weights"].items())

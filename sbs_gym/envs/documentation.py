@@ -107,7 +107,7 @@ def action_text(task: Task, config: EnvConfig) -> str:
 
 _FORMS = {
     "discrete": "",
-    "box": "The multiplier is 1 + a.",
+    "box": "The multiplier is 1 + a; a is clipped to [-1, 1].",
     "multi": "Multiplier and budget.",
     "flat": f"Index = {NUM_BUDGETS} x multiplier + budget.",
 }

@@ -47,7 +47,8 @@ The sum of `reward.weights` x term, each discounted from the decision on. With `
 instant `u` seconds after the decision counts `exp(-b u)`; while a number `n` of requests stays the
 same from `u0` to `u1`, that is `-n (exp(-b u0) - exp(-b u1)) / b`. A learner adds
 `info["discount"]` x the value of what follows. `tau_s=None` discounts nothing: then a reward is the
-weighted sum of its terms.
+weighted sum of its terms. A plain sum of rewards over an episode is discounted within steps and not
+between them: to report or compare, sum `info["reward_terms"]`.
 
 What is lost between the end of the warm-up and the first question is part of the first step,
 undiscounted.
@@ -77,7 +78,8 @@ INFO = {
     "discount": "weight of the value of what follows, `exp(-elapsed_s / tau_s)`",
     "reward_terms": "every term of the table above by name, undiscounted, unweighted",
     "num_invalid_actions": "illegal actions of the episode so far",
-    "action_mask": "the legal actions, bool; not for `action='box'`",
+    "action_mask": "the legal actions, bool, one per action; of a `MultiDiscrete` one per choice, "
+    "dimension after dimension; not for `action='box'`",
     "privileged": "with a baseline, for a critic alone: the shadow's requests without first token, "
     "its tokens sent and not done, its busy instances; the policy must not see it",
 }
@@ -85,7 +87,8 @@ INFO = {
 INVALID_ACTIONS = """
 Under `invalid_action="remap"` an illegal index becomes the k-th legal action, k = index modulo the
 number of legal actions, and is counted: learners without masks, and checkers, can play. Under
-`"error"` it is refused and nothing changes. `action_masks()` gives sb3-contrib the mask.
+`"error"` it is refused and nothing changes. `env.unwrapped.action_masks()` gives sb3-contrib the
+mask. Windows are always all legal; masks matter where ranks are chosen.
 """
 
 SEEDS = """

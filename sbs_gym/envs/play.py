@@ -40,7 +40,8 @@ class Playback:
         rewards: float64, (steps,).
         discounts: float64, (steps,), weight of the value of what follows.
         episodes: int64, (steps,), number of the episode from 0.
-        returns: float64, (episodes,), sum of the rewards of each episode.
+        returns: float64, (episodes,), sum of the rewards of each episode: discounted within steps
+            and not between them. To compare rules, sum `info["reward_terms"]`, or use tau_s=None.
     """
 
     observations: Any

@@ -66,7 +66,7 @@ class SchedulingEnv(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Answer the question that stands, and go on to the next one or the horizon."""
         if self._is_over:
-            raise ConfigError("step() after the end of an episode; expected reset() first")
+            raise ConfigError("step() without a running episode; expected reset() first")
         self.core.step(*self.actions.decode(np.asarray(action)[None]))
         outcome = self.core.outcomes[0]
         self._observer.push(self.core.seen)
@@ -90,7 +90,7 @@ class SchedulingEnv(gym.Env[Any, Any]):
             "reward_terms": {name: values[name] for name in TERMS},
         }
         if core.layout.form != "box":
-            info["action_mask"] = core.legal[0].copy()
+            info["action_mask"] = self.action_masks()
         if self.config.reward.baseline is not None:
             info["privileged"] = core.privileged()[0]
         return info

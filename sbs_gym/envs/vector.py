@@ -15,7 +15,7 @@ from sbs_gym.envs.config import env_config
 from sbs_gym.envs.core import EnvBatch
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS
-from sbs_gym.errors import ConfigError
+from sbs_gym.errors import ConfigError, require_choice
 
 _MOST_SEED = 2**62
 
@@ -44,7 +44,7 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         if options.pop("render_mode", None) is not None:
             raise ConfigError("a vector environment renders nothing; expected render_mode=None")
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
         self.config = env_config(**options)
         self.num_envs = num_envs
@@ -69,12 +69,24 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         Options: `load` and `offset_s` for all, `reset_mask` to reset some only.
         """
         given = dict(options or {})
-        which = np.flatnonzero(given.pop("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
+        which = self._to_reset(given.pop("reset_mask", None))
         self._take_seeds(seed)
         for e in which:
             self._reset_one(int(e), given)
         self.core.outcomes["terminated"][which] = self.core.outcomes["truncated"][which] = 0
         return self._observer.look(), self._infos()
+
+    def _to_reset(self, mask: Any) -> NDArray[np.intp]:
+        """Return the environments that a `reset_mask` names; all without one."""
+        if mask is None:
+            return np.arange(self.num_envs)
+        given = np.asarray(mask)
+        if given.dtype != np.bool_ or given.shape != (self.num_envs,) or not given.any():
+            raise ConfigError(
+                f"options['reset_mask'] of {given.dtype} and shape {given.shape} is not allowed; "
+                f"expected bool, shape ({self.num_envs},), at least one of them True"
+            )
+        return np.flatnonzero(given)
 
     def _take_seeds(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None and self._is_seeded:
@@ -139,7 +151,7 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
             "reward_terms": core.terms(),
         }
         if core.layout.form != "box":
-            infos["action_mask"] = core.legal.copy()
+            infos["action_mask"] = self.action_masks()
         if self.config.reward.baseline is not None:
             infos["privileged"] = core.privileged()
         return infos
@@ -151,3 +163,10 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the threads."""
         self.core.close()
+
+
+def _autoreset_mode(given: AutoresetMode | str) -> AutoresetMode:
+    known = [mode.value for mode in AutoresetMode]
+    if not isinstance(given, AutoresetMode):
+        require_choice("autoreset_mode", given, known)
+    return AutoresetMode(given)

@@ -136,7 +136,7 @@ def tell_sb3(
     has_mask = envs.core.layout.form != "box"
 
     def masks_now() -> Any:
-        return envs.core.legal.copy() if has_mask else np.zeros((count, 0), dtype=np.bool_)
+        return envs.action_masks() if has_mask else np.zeros((count, 0), dtype=np.bool_)
 
     masks = masks_now()
     stories = open_stories(seed, observation, masks, count)
