@@ -100,8 +100,8 @@ def test_loads_are_those_of_the_changed_timing_and_runs_are_found_again(tmp_path
     one = ranking("round_robin", "sbs", timing={"kind": "constant", "pass_s": 0.4})
     rates, finish = {}, cells._run_cell
 
-    def counted(run):
-        done = finish(run)
+    def counted(run, custom):
+        done = finish(run, custom)
         rates[run.timing.pass_s] = done["summary"]["rate_per_s"]
         return done
 
