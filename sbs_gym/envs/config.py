@@ -78,7 +78,7 @@ class EnvConfig:
         rate_per_s: Requests per second instead of a load.
         load_side: Whose capacity the load is of: prefill, decode or bottleneck.
         burstiness: Lowest and highest CV of the gaps, drawn log-uniformly, [0.1, 20] each, for
-            gamma and weibull arrivals; None: as the arrivals say.
+            gamma_renewal and weibull_renewal; None: as the arrivals say.
         horizon_s: Length of an episode behind the warm-up, seconds, (0, 1e6].
         warmup_s: Shortest and longest warm-up, drawn uniformly, seconds, [0, 1e5] each.
         reward: What the learner is paid.

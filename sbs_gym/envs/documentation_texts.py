@@ -80,8 +80,9 @@ INFO = {
     "num_invalid_actions": "illegal actions of the episode so far",
     "action_mask": "the legal actions, bool, one per action; of a `MultiDiscrete` one per choice, "
     "dimension after dimension; not for `action='box'`",
-    "privileged": "with a baseline, for a critic alone: the shadow's requests without first token, "
-    "its tokens sent and not done, its busy instances; the policy must not see it",
+    "privileged": "with a baseline, for a critic alone, float32 of shape (3,), not scaled: the "
+    "shadow's requests without first token, its tokens sent and not done, its busy instances; the "
+    "policy must not see it",
 }
 
 INVALID_ACTIONS = """
