@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from sbs_gym.batch.forgetting import serve_and_forget
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.questions import answer, first_legal_from, is_legal
 from sbs_gym.schedulers.release import interval_s, most_interval_s, revise_timer
-from sbs_gym.schedulers.serve import serve
 from sbs_gym.sim.agent_state import TERMS, Pause, Question, Stage
 from sbs_gym.sim.encoder import observe
 from sbs_gym.sim.rows import fetch, fetch_word, rows_at
@@ -21,15 +21,13 @@ _SHADOWING, _OVER = int(Stage.SHADOWING), int(Stage.OVER)
 _NOWHERE, _OUTSIDE = int(Pause.NOWHERE), int(Pause.OUTSIDE)
 _RELEASE = int(Question.RELEASE)
 _DONE, _DECISION_DUE = int(Status.DONE), int(Status.DECISION_DUE)
-_PASSES_FULL, _STEPS_FULL = int(Status.PASSES_FULL), int(Status.STEPS_FULL)
 
 _AHEAD = 3  # worlds
 _REQUESTS_BEHIND, _REQUEST_LINES = 20, 27  # those in flight, and the next to arrive
 
 # What a step of one environment gave.
 OUTCOME = dtype_of(
-    ("status", np.int64),  # Status: DECISION_DUE or DONE; else an array of `world` is full
-    ("world", np.int64),
+    ("status", np.int64),  # Status: DECISION_DUE or DONE; else an array is full
     ("reward", np.float64),  # weighted, discounted within the step, less the shadow's
     ("elapsed_s", np.float64),
     ("discount", np.float64),  # weight of the value of what follows, exp(-beta * elapsed_s)
@@ -110,7 +108,7 @@ def find_illegal(blocks, first, end, actions):  # type: ignore[no-untyped-def]
 @inlined
 def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignore[no-untyped-def]
     agent, out = w.agent, outcomes[e]
-    out.status, out.world = _DONE, e
+    out.status = _DONE
     if agent.stage == _OVER:
         out.invalid = 0
         return
@@ -125,7 +123,7 @@ def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignor
             shadow.tally.beta = w.tally.beta
         agent.stage = _RUNNING
     if agent.stage != _SHADOWING:
-        status = _DECISION_DUE if agent.asked else _serve(w, rules[0])
+        status = _DECISION_DUE if agent.asked else serve_and_forget(w, rules[0])
         if status != _DECISION_DUE and status != _DONE:
             out.status = status
             return
@@ -133,7 +131,7 @@ def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignor
             _settle(w)
         agent.starts = agent.stage == _STARTING
         agent.stage = _SHADOWING
-    if shadows and not _follow(w, shadow, rules, out, shadows + e):
+    if shadows and not _follow(w, shadow, rules, out):
         return
     _report(w, shadow, shadows, out)
 
@@ -153,58 +151,6 @@ def _begin(w, rules, action, value):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _serve(w, rules):  # type: ignore[no-untyped-def]
-    """Serve world `w`; where nobody keeps its records, old ones make room for new ones."""
-    while True:
-        status = serve(w, rules)
-        if w.agent.keeps_records:
-            return status
-        if status == _PASSES_FULL:
-            w.clock.num_passes = 0
-        elif status == _STEPS_FULL:
-            _forget_steps(w)
-        else:
-            return status
-
-
-@inlined
-def _forget_steps(w):  # type: ignore[no-untyped-def]
-    """Keep the records of running steps only; they move to the front in their order."""
-    kept, after = 0, -1
-    while True:
-        nearest = -1
-        for j in range(w.setup.num_decode):
-            if w.engines[j].busy and w.engines[j].row > after:
-                if nearest < 0 or w.engines[j].row < w.engines[nearest].row:
-                    nearest = j
-        if nearest < 0:
-            break
-        after = w.engines[nearest].row
-        _copy_step(w.steps[kept], w.steps[after])
-        w.engines[nearest].row = kept
-        kept += 1
-    w.clock.num_steps = kept
-
-
-@inlined
-def _copy_step(to, origin):  # type: ignore[no-untyped-def]
-    """Copy what is written at the start of a step."""
-    to.started_at_s = origin.started_at_s
-    to.ended_at_s = origin.ended_at_s
-    to.cost_sum_s = origin.cost_sum_s
-    to.cost_max_s = origin.cost_max_s
-    to.kv_sum_tokens = origin.kv_sum_tokens
-    to.kv_square_sum = origin.kv_square_sum
-    to.kv_max_tokens = origin.kv_max_tokens
-    to.blocks = origin.blocks
-    to.batch_sum = origin.batch_sum
-    to.batch_max = origin.batch_max
-    to.num_admitted = origin.num_admitted
-    to.instance = origin.instance
-    to.step_index = origin.step_index
-
-
-@inlined
 def _settle(w):  # type: ignore[no-untyped-def]
     """Say how far time has come: to the horizon, if the workload goes on behind it."""
     clock, agent = w.clock, w.agent
@@ -215,7 +161,7 @@ def _settle(w):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _follow(w, shadow, rules, out, row):  # type: ignore[no-untyped-def]
+def _follow(w, shadow, rules, out):  # type: ignore[no-untyped-def]
     """Let the shadow catch up; return whether it has, without an array getting full."""
     until_s = w.clock.now_s
     ended = w.agent.asked == 0
@@ -224,9 +170,9 @@ def _follow(w, shadow, rules, out, row):  # type: ignore[no-untyped-def]
     if not ended and until_s == w.agent.asked_at_s:
         return True  # it has played this instant
     shadow.setup.stop_at_s = until_s
-    status = _serve(shadow, rules[1])
+    status = serve_and_forget(shadow, rules[1])
     if status != _DONE:
-        out.status, out.world = status, row
+        out.status = status
         return False
     if ended and w.clock.now_s < until_s:
         drained = shadow.clock.num_done == shadow.setup.num_requests
@@ -292,7 +238,7 @@ def warm_up(blocks, e, until_s, rules):  # type: ignore[no-untyped-def]
     """Let the background play environment `e` up to `until_s`; return the status."""
     w = rows_at(blocks, e)
     w.setup.stop_at_s = until_s
-    status = _serve(w, rules[0])
+    status = serve_and_forget(w, rules[0])
     if status == _DONE:
         w.clock.now_s = until_s  # also if nothing was left to happen before
     return status

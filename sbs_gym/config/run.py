@@ -106,12 +106,7 @@ class RunConfig:
         if self.horizon_s is not None:
             require_number("horizon_s", self.horizon_s, 0, 1e9, unit="s", low_open=True)
         require_number("seed", self.seed, 0, 2**62, integer=True)
-        if not self.scheduler.gated and self.cluster.start_rule == "on_release":
-            raise ConfigError(
-                "cluster.start_rule='on_release' would strand split prompts under "
-                f"scheduler.release={self.scheduler.release!r}; expected 'eager', or a release "
-                "that waits for readiness (sbs, fixed_window)"
-            )
+        refuse_stranding(self.scheduler, self.cluster)
         if self.cluster.start_rule == "free_running":
             self._check_free_running()
 
@@ -138,6 +133,16 @@ class RunConfig:
         """Return a short checksum of the whole configuration."""
         text = json.dumps(self.to_mapping(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def refuse_stranding(scheduler: SchedulerConfig, cluster: ClusterConfig) -> None:
+    """Raise ConfigError where split prompts would wait for releases that never come."""
+    if not scheduler.gated and cluster.start_rule == "on_release":
+        raise ConfigError(
+            "cluster.start_rule='on_release' would strand split prompts under "
+            f"scheduler.release={scheduler.release!r}; expected 'eager', or a release "
+            "that waits for readiness (sbs, fixed_window)"
+        )
 
 
 def run_from_mapping(values: Mapping[str, Any]) -> RunConfig:

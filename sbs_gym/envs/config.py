@@ -11,7 +11,7 @@ import yaml
 
 from sbs_gym.config.cluster import ClusterConfig, cluster_from_mapping
 from sbs_gym.config.groups import read_group, section_from_mapping
-from sbs_gym.config.run import LOAD_SIDES, SloConfig
+from sbs_gym.config.run import LOAD_SIDES, SloConfig, refuse_stranding
 from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.config.timing import TimingConfig, timing_from_mapping
 from sbs_gym.config.workload import (
@@ -142,12 +142,7 @@ class EnvConfig:
                     "workload.path is missing; expected a trace file, such as "
                     "workload={'preset': 'trace', 'path': 'requests.jsonl'}"
                 )
-        if not self.scheduler.gated and self.cluster.start_rule == "on_release":
-            raise ConfigError(
-                "cluster.start_rule='on_release' would strand split prompts under "
-                f"scheduler.release={self.scheduler.release!r}; expected 'eager', or a release "
-                "that waits for readiness (sbs, fixed_window)"
-            )
+        refuse_stranding(self.scheduler, self.cluster)
         if self.cluster.start_rule == "free_running":
             raise ConfigError("cluster.start_rule='free_running' is for simulate; expected 'eager'")
         if self.load is None and self.rate_per_s is None:
@@ -316,8 +311,3 @@ def _parts(group: str, given: Any) -> tuple[Any, ...]:
     if isinstance(given, (list, tuple)):
         return tuple(_part(group, one) for one in given)
     return (_part(group, given),)
-
-
-def replaced(config: EnvConfig, **changes: Any) -> EnvConfig:
-    """Return the configuration with other values."""
-    return dataclasses.replace(config, **changes)

@@ -25,8 +25,8 @@ from sbs_gym.envs.documentation_texts import (
     VERSIONS,
 )
 from sbs_gym.envs.observation import GROUP_NAMES
-from sbs_gym.envs.tasks import BUDGET_SHARES, NUM_BUDGETS, ORDERS, Task, action_layout
-from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+from sbs_gym.envs.tasks import NUM_BUDGETS, ORDERS, Task, action_layout
+from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS
 from sbs_gym.sim.agent_state import TERMS, Question
 from sbs_gym.sim.features import Feature, Group, num_features, sizes
 

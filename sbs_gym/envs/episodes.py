@@ -24,6 +24,7 @@ from sbs_gym.workload.trace.load import load_trace
 from sbs_gym.workload.trace.scale import native_rate_per_s, scale_trace
 
 OPTIONS = ("load", "offset_s")
+MOST_SEED = 2**62
 _BY_CV = ("gamma_renewal", "weibull_renewal")
 _STREAM = int(Stream.EPISODE)
 
@@ -66,6 +67,11 @@ class Episode:
     rate_per_s: float
     offset_s: float
     workload: str
+
+
+def fresh_seed() -> int:
+    """Return a seed that nobody has chosen, from the entropy of the system."""
+    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0]) % MOST_SEED
 
 
 def episode_seed(seed: int, number: int, attempt: int = 0) -> int:

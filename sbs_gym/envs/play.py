@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sbs_gym.batch.answers import rule_answers
 from sbs_gym.config.scheduler import ALLOCATIONS, PLACEMENTS, SchedulerConfig
 from sbs_gym.envs.config import scheduler_named
-from sbs_gym.envs.tasks import BUDGET_SHARES, NUM_BUDGETS, ORDERS, Task
+from sbs_gym.envs.tasks import NUM_BUDGETS, ORDERS, Task
 from sbs_gym.errors import ConfigError, require_number
-from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, STEPS_OF_ONE
 from sbs_gym.schedulers.rules import LONGEST_FIRST, Placement
 from sbs_gym.sim.agent_state import Question
 
@@ -26,7 +26,6 @@ _PLACEMENT = {
     "placement_horizon_steps",
     "placement_decay",
 }
-_QUARTERS = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +191,7 @@ def _require_answered(task: Task, background: SchedulerConfig, rule: SchedulerCo
 
 
 def _require_window(task: Task, rule: SchedulerConfig) -> None:
-    quarters = rule.multiplier * _QUARTERS
+    quarters = rule.multiplier * STEPS_OF_ONE
     if not 0 <= quarters <= NUM_MULTIPLIERS - 1 or (
         task.num_budgets > 1 and quarters != int(quarters)
     ):
@@ -215,7 +214,7 @@ def _window_index(task: Task, rule: SchedulerConfig) -> int:
     """Return the index of the window segment that is the rule's answer."""
     if not task.answers & Question.RELEASE:
         return 0
-    quarters = rule.multiplier * _QUARTERS
+    quarters = rule.multiplier * STEPS_OF_ONE
     if quarters != int(quarters):
         raise ConfigError(
             f"rule {rule.name!r} has multiplier={rule.multiplier!r}; the discrete actions have 0, "

@@ -12,11 +12,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import env_config
 from sbs_gym.envs.core import EnvBatch
+from sbs_gym.envs.episodes import fresh_seed
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS, task_of
 from sbs_gym.errors import ConfigError
-
-_MOST_SEED = 2**62
 
 
 class SB3SchedulingEnv(VecEnv):
@@ -45,7 +44,7 @@ class SB3SchedulingEnv(VecEnv):
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Give environment i the seed `seed` + i, from the next reset on."""
         if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] % _MOST_SEED)
+            seed = fresh_seed()
         self._seeds = [seed + e for e in range(self.num_envs)]
         return self._seeds
 

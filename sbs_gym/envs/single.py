@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbs_gym.envs.actions import ActionCodec
-from sbs_gym.envs.config import EnvConfig, env_config, replaced
+from sbs_gym.envs.config import EnvConfig, env_config
 from sbs_gym.envs.core import EnvBatch
+from sbs_gym.envs.episodes import MOST_SEED
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import Task
 from sbs_gym.errors import ConfigError
@@ -18,7 +20,6 @@ from sbs_gym.sim.agent_state import TERMS
 from sbs_gym.sim.records import RunRecords
 
 RENDER_FPS = 10
-_MOST_SEED = 2**62
 
 
 class SchedulingEnv(gym.Env[Any, Any]):
@@ -41,7 +42,9 @@ class SchedulingEnv(gym.Env[Any, Any]):
         config = env_config(**options)
         self.render_mode = render_mode
         # A picture shows the passes of the last seconds.
-        self.config: EnvConfig = replaced(config, record=config.record or render_mode is not None)
+        self.config: EnvConfig = dataclasses.replace(
+            config, record=config.record or render_mode is not None
+        )
         self.core = EnvBatch(self.task, self.config, 1)
         self.actions = ActionCodec(self.core.layout, 1)
         self._observer = observer_of(self.core)
@@ -55,7 +58,7 @@ class SchedulingEnv(gym.Env[Any, Any]):
         """Begin an episode; options: `load`, and `offset_s` of a trace."""
         super().reset(seed=seed)
         if seed is not None or not self._is_seeded:
-            first = int(self.np_random.integers(_MOST_SEED)) if seed is None else seed
+            first = int(self.np_random.integers(MOST_SEED)) if seed is None else seed
             self.core.seed(0, first)
             self._is_seeded = True
         self.core.reset(0, options)

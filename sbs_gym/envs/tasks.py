@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from sbs_gym.envs.config import EnvConfig
 from sbs_gym.errors import ConfigError, require_choice
-from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+from sbs_gym.schedulers import questions
+from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS
 from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.features import Group
 
-BUDGET_SHARES = (0.4, 0.6, 0.8, 1.0, 1.4)  # of the backlog per rank; then the full chunk
-NUM_BUDGETS = len(BUDGET_SHARES) + 1
-ORDERS = ("age_longest", "arrival", "shortest")
+NUM_BUDGETS = len(BUDGET_SHARES) + 1  # the last is the full chunk
+ORDERS = tuple(order.name.lower() for order in questions.ORDERS)
 _BOTH = (("ttft", 1.0), ("tpot", 1.0))
 
 

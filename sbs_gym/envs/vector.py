@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import env_config
 from sbs_gym.envs.core import EnvBatch
+from sbs_gym.envs.episodes import fresh_seed
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS
 from sbs_gym.errors import ConfigError, require_choice
-
-_MOST_SEED = 2**62
 
 
 class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
@@ -73,7 +72,6 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         self._take_seeds(seed)
         for e in which:
             self._reset_one(int(e), given)
-        self.core.outcomes["terminated"][which] = self.core.outcomes["truncated"][which] = 0
         return self._observer.look(), self._infos()
 
     def _to_reset(self, mask: Any) -> NDArray[np.intp]:
@@ -92,7 +90,7 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         if seed is None and self._is_seeded:
             return
         if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] % _MOST_SEED)
+            seed = fresh_seed()
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
         if len(seeds) != self.num_envs:
             raise ConfigError(f"{len(seeds)} seeds; expected num_envs={self.num_envs}")
@@ -120,7 +118,6 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         self._observer.push(core.seen)
         for e in restarted:
             self._reset_one(int(e), {})
-        outcomes["truncated"][restarted] = outcomes["terminated"][restarted] = 0
         terminated = outcomes["terminated"].astype(np.bool_)
         truncated = outcomes["truncated"].astype(np.bool_)
         rewards, infos = outcomes["reward"].copy(), self._infos()

@@ -21,6 +21,7 @@ from sbs_gym.errors import ConfigError, SimulationError
 from sbs_gym.schedulers.driver import GROW, has_context, terms_of
 from sbs_gym.schedulers.rules import RULES, encode_rules
 from sbs_gym.sim.agent_state import Reask
+from sbs_gym.sim.decode_world import longer
 from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.state import Status, World
 from sbs_gym.sim.world import Terms, build_world, collect_records
@@ -235,13 +236,12 @@ def _put_requests(
 
 def _as_long_as(template: World, world: World) -> World:
     """Return the template with its arrays as long as those of `world`."""
-    longer: dict[str, Any] = {}
+    grown: dict[str, Any] = {}
     for name in World._fields:
         mine, theirs = getattr(template, name), getattr(world, name)
         if isinstance(mine, np.ndarray) and mine.ndim == 1 and len(mine) < len(theirs):
-            longer[name] = np.zeros(len(theirs), dtype=mine.dtype)
-            longer[name][: len(mine)] = mine
-    return template._replace(**longer)
+            grown[name] = longer(mine, len(theirs))
+    return template._replace(**grown)
 
 
 def _without_empty_slots(world: World) -> World:

@@ -11,13 +11,17 @@ from sbs_gym.sim.agent_state import Pause, Question
 from sbs_gym.sim.buffer import past_limit
 from sbs_gym.sim.handoff import blocks_for
 from sbs_gym.sim.reports import known_blocks
+from sbs_gym.sim.state import Order
 
 _RELEASE, _PREFILL = int(Question.RELEASE), int(Question.PREFILL)
 _DECODE = int(Question.DECODE)
 _IN_RELEASE, _IN_ALLOCATION = int(Pause.RELEASE), int(Pause.ALLOCATION)
-_STEPS_OF_ONE = 4.0  # multipliers are whole numbers of quarters
+# What a window of the action space may be: multipliers are whole numbers of quarters.
 NUM_MULTIPLIERS = 9
-_FULL_CHUNK = 5  # the budget choice behind the shares of the backlog
+STEPS_OF_ONE = 4.0
+BUDGET_SHARES = (0.4, 0.6, 0.8, 1.0, 1.4)  # of the backlog per rank; behind them the full chunk
+ORDERS = (Order.AGE_LONGEST, Order.ARRIVAL, Order.SHORTEST)
+_ORDERS = tuple(int(order) for order in ORDERS)
 
 
 @inlined
@@ -119,32 +123,12 @@ def take_window(w, index):  # type: ignore[no-untyped-def]
     agent = w.agent
     order = index % agent.num_orders
     budget = (index // agent.num_orders) % agent.num_budgets
-    agent.multiplier = (index // (agent.num_orders * agent.num_budgets)) / _STEPS_OF_ONE
+    agent.multiplier = (index // (agent.num_orders * agent.num_budgets)) / STEPS_OF_ONE
     if agent.num_orders > 1:
-        w.setup.order = order_of(order)
+        w.setup.order = _ORDERS[order]
     if agent.num_budgets > 1:
-        agent.alpha = alpha_of(budget)
+        agent.alpha = BUDGET_SHARES[budget] if budget < len(BUDGET_SHARES) else 0.0
     agent.answered = agent.stands = 1
-
-
-@inlined
-def alpha_of(choice):  # type: ignore[no-untyped-def]
-    """Return the share of the backlog per rank that a budget choice is; 0 for the full chunk."""
-    if choice == 0:
-        return 0.4
-    if choice == 1:
-        return 0.6
-    if choice == 2:
-        return 0.8
-    if choice == 3:
-        return 1.0
-    return 0.0 if choice == _FULL_CHUNK else 1.4
-
-
-@inlined
-def order_of(choice):  # type: ignore[no-untyped-def]
-    """Return the Order of an order choice: age_longest, arrival, shortest."""
-    return 0 if choice == 0 else choice + 1
 
 
 @inlined

@@ -1,6 +1,7 @@
 """State of a learner in a run: its questions and answers, what it is paid, what it has seen.
 
-One record of each per world, as in state.py. In a plain run they are all zeros and cost nothing.
+One record of each per world, as in state.py. A plain run has no agent and no tally; its rounds
+keep the release that they make in AGENT too.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.config.scheduler import ALLOCATIONS, PLACEMENTS
 from sbs_gym.envs.play import RulePlayer, play
 from sbs_gym.envs.single import SchedulingEnv
-from sbs_gym.envs.tasks import BUDGET_SHARES, ORDERS
+from sbs_gym.envs.tasks import ORDERS
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.driver import run
+from sbs_gym.schedulers.questions import BUDGET_SHARES
 from sbs_gym.schedulers.rules import LONGEST_FIRST
 from sbs_gym.sim.records import RunRecords
 from tests.env.setups import (
