@@ -19,12 +19,14 @@ from sbs_gym.capacity import capacity_requests_per_s
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import SbsGymError
 from sbs_gym.result import code_digest, summary_from_json
+from sbs_gym.schedulers.learned.playing import learner_for
 from sbs_gym.schedulers.registry import Registered, adopt, portable, source_of
 from sbs_gym.simulate import measured_run
 
 Progress = Callable[[int, int], None]
 Cell = tuple[str, int]  # scheduler and seed
 Finished = dict[str, Any]  # its "summary", and "by_length" as a list of rows
+_LONGEST_NAME = 100  # file systems take 255 bytes, digests included
 
 
 def run_cells(
@@ -54,8 +56,11 @@ def run_cells(
     report = progress or _silent
     num_reused = len(found)
     report(num_reused, len(cells))
+    for scheduler, cluster in {(one.scheduler, one.cluster) for one in missing.values()}:
+        learner_for(scheduler, cluster)  # refuses what could not be run, before anything is
+    sources = {cell: source_of(config.scheduler) for cell, config in missing.items()}
     for cell, finished in _finish(missing, jobs, pool):
-        _require_unchanged(inputs, cells[cell])
+        _require_unchanged({**inputs, **sources[cell]}, cells[cell])
         if store is not None:
             store.write(cell, cells[cell], finished)
         found[cell] = finished
@@ -73,7 +78,7 @@ class CellStore:
     """Finished cells in a directory, one file each, named by what it was run from.
 
     The name holds checksums of the configuration, the content of the files it names, and the code,
-    that of a user's scheduler too:
+    that of a user's scheduler or a network's weights too:
     results of another trace or of other code are other results, and mixing them would compare
     versions instead of schedulers.
     """
@@ -92,7 +97,8 @@ class CellStore:
         artifacts.write_all(self.directory, {self._name(cell, config): writer})
 
     def _name(self, cell: Cell, config: RunConfig) -> str:
-        scheduler = "".join(c if c.isalnum() or c in "-_" else "-" for c in cell[0])
+        word = cell[0][-_LONGEST_NAME:]  # the end of a path
+        scheduler = "".join(c if c.isalnum() or c in "-_" else "-" for c in word)
         text = json.dumps(dict(self.inputs), sort_keys=True)
         inputs_digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         digests = (
@@ -105,7 +111,7 @@ class CellStore:
 
 
 def _require_unchanged(before: Mapping[str, str], config: RunConfig) -> None:
-    now = inputs_of(config)
+    now = {**inputs_of(config), **source_of(config.scheduler)}
     changed = artifacts.differing_keys(before, now)
     if changed:
         raise SbsGymError(

@@ -7,9 +7,10 @@ global state of Hydra is put back. Every mistake is a ConfigError that names wha
 from __future__ import annotations
 
 import contextlib
+import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -26,11 +27,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.groups import conf_directory, group_names, read_group
+from sbs_gym.config.learned import PREFIX, learned_mapping
 from sbs_gym.config.run import RunConfig, SloConfig, run_from_mapping
-from sbs_gym.config.scheduler import SchedulerConfig
+from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.config.timing import KINDS
 from sbs_gym.config.workload import ArrivalConfig, WorkloadConfig
 from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.schedulers.learned.playing import learner_for
 from sbs_gym.schedulers.registry import (
     custom_scheduler,
     import_plugins,
@@ -39,7 +42,6 @@ from sbs_gym.schedulers.registry import (
 )
 
 GROUPS = ("cluster", "workload", "arrivals", "timing", "scheduler")
-LEARNED_PREFIX = "learned:"
 PLUGINS = "plugins"
 _SECTIONS: dict[str, type] = {
     "cluster": ClusterConfig,
@@ -104,6 +106,7 @@ def load_settings(overrides: Sequence[str] = (), *, also: Sequence[str] = ()) ->
     run = run_from_mapping(_with_field_types(values))
     if run.scheduler.custom is not None:
         custom_scheduler(run.scheduler.custom)
+    learner_for(run.scheduler, run.cluster)  # refuses what could not be run
     return Settings(run=run, output_dir=None if output_dir is None else Path(output_dir))
 
 
@@ -157,17 +160,20 @@ class _Word:
 def _without_variants(words: Sequence[_Word]) -> list[_Word]:
     """Return `scheduler=sbs:placement=jsq` as the preset, a name that tells all, and its fields.
 
-    A user's scheduler likewise: the preset that it is based on, its name, and what it changes. The
-    last scheduler counts, as for every key; its fields come last, so that its name is true.
+    A user's scheduler likewise: the preset that it is based on, its name, and what it changes. A
+    learned one too: its file has all the fields. The last scheduler counts, as for every key; its
+    fields come last, so that its name is true.
     """
     presets = [word for word in words if word.key == "scheduler"]
     if not presets:
         return list(words)
     others = [word for word in words if word.key != "scheduler"]
     name = presets[-1].raw.strip().strip("'\"")
+    if name.startswith(PREFIX):
+        return [*_learned_words(name), *others]
     preset, *parts = name.split(":")
     custom = preset if preset in registered_schedulers() else None
-    if (not parts and custom is None) or name.startswith(LEARNED_PREFIX):
+    if not parts and custom is None:
         return [presets[-1], *others]
     named = [_Word(key="scheduler.name", raw=f"'{name}'")]
     if custom is not None:
@@ -176,6 +182,13 @@ def _without_variants(words: Sequence[_Word]) -> list[_Word]:
         named += [_variant_field(f"{name} (its base)", part) for part in changed]
     changes = [_variant_field(name, part) for part in parts]
     return [_Word(key="scheduler", raw=preset), *named, *others, *changes]
+
+
+def _learned_words(name: str) -> list[_Word]:
+    """Return a preset, and all fields of a learned scheduler over it."""
+    fields = asdict(scheduler_from_mapping(learned_mapping(name)))
+    words = [_Word(key=f"scheduler.{key}", raw=json.dumps(value)) for key, value in fields.items()]
+    return [_Word(key="scheduler", raw=group_names("scheduler")[0]), *words]
 
 
 def _variant_field(name: str, text: str) -> _Word:
@@ -217,8 +230,6 @@ def _check_preset(group: str, name: str) -> None:
             f"{group}={name!r}: a run takes one {group}; `sbs-gym compare schedulers=[…]` takes "
             "several schedulers"
         )
-    if group == "scheduler" and name.startswith(LEARNED_PREFIX):
-        raise ConfigError(f"scheduler={name!r}: this version ships no learned schedulers")
     require_choice(group, name, scheduler_names() if group == "scheduler" else group_names(group))
 
 

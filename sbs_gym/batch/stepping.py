@@ -9,7 +9,8 @@ import numpy as np
 from sbs_gym.batch.forgetting import serve_and_forget
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.questions import answer, first_legal_from, is_legal
-from sbs_gym.schedulers.release import interval_s, most_interval_s, revise_timer
+from sbs_gym.schedulers.release import revise_timer
+from sbs_gym.schedulers.seat import let_agent_answer
 from sbs_gym.sim.agent_state import TERMS, Pause, Question, Stage
 from sbs_gym.sim.encoder import observe
 from sbs_gym.sim.rows import fetch, fetch_word, rows_at
@@ -253,13 +254,8 @@ def begin_episode(blocks, e, row, until_s, rules):  # type: ignore[no-untyped-de
     w = rows_at(blocks, e)
     agent = w.agent
     _count_from_now(w, until_s)
-    agent.multiplier, agent.alpha = rules[0].multiplier, -1.0
-    agent.interval_s = interval_s(w, rules[0])
-    agent.least_interval_s = rules[0].min_interval_s
-    agent.most_interval_s = most_interval_s(w, rules[0])
-    agent.kinds = agent.answers
+    let_agent_answer(w, rules[0])
     agent.until_s = until_s
-    agent.asked_at_s = math.nan
     agent.stage = _STARTING
     if agent.kinds & _RELEASE and w.buffer.num > 0:
         agent.asked = _RELEASE

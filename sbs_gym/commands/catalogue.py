@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sbs_gym.commands.words import refuse_other
 from sbs_gym.config.groups import group_names, read_group
+from sbs_gym.config.learned import PREFIX, learned_names, read_weights_file
 from sbs_gym.config.scheduler import scheduler_from_mapping
 from sbs_gym.config.workload import TRACE_FORMATS
 from sbs_gym.report.tables import show, text_table
@@ -65,7 +66,17 @@ def listings(what: str) -> list[Listing]:
     group = _GROUPS[what]
     about = [(name, str(read_group(group, name).get("about", ""))) for name in group_names(group)]
     presets = Listing(title=f"{what} ({group}=…)", columns=("name", "about"), rows=[*about])
-    return [presets, _parts()] if what == "schedulers" else [presets]
+    return [presets, *_learned(), _parts()] if what == "schedulers" else [presets]
+
+
+def _learned() -> list[Listing]:
+    """Return the table of the networks that are shipped, if there are any."""
+    rows = [
+        (f"{PREFIX}{name}", str(read_weights_file(name).meta.get("about", "")))
+        for name in learned_names()
+    ]
+    title = f"learned schedulers (scheduler={PREFIX}…)"
+    return [Listing(title=title, columns=("name", "about"), rows=[*rows])] if rows else []
 
 
 def _parts() -> Listing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sbs_gym.config.learned import PREFIX
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.schedulers import registry
@@ -81,12 +82,13 @@ def load_fractions(text: str) -> list[float]:
 def scheduler_names(text: str, at_least: int = 2) -> list[str]:
     """Return the schedulers named in `[a,b]`, each known and named once; two for a comparison.
 
-    Known are presets and what was registered. A name may change what it names:
-    `sbs:placement=jsq:multiplier=0`.
+    Known are presets, what was registered, and files of learned schedulers. A name may change what
+    it names: `sbs:placement=jsq:multiplier=0`.
     """
     names = items(text)
     for name in names:
-        require_choice("schedulers", name.partition(":")[0], registry.scheduler_names())
+        if not name.startswith(PREFIX):  # whose file is looked for when the run is read
+            require_choice("schedulers", name.partition(":")[0], registry.scheduler_names())
     if len(set(names)) != len(names):
         raise ConfigError(f"schedulers={text!r} names one twice")
     if len(names) < at_least:

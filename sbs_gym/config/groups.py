@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +43,25 @@ def read_group(group: str, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping, found {type(content).__name__}")
     return content
+
+
+def changes_in(text: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return what words `key=value` behind the name of a scheduler change in it.
+
+    Args:
+        text: The whole, for the message.
+        words: Its parts behind the name.
+
+    Raises:
+        ConfigError: If a word has no equals sign.
+    """
+    changes = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"scheduler={text!r}: {word!r} is no change; expected key=value")
+        changes[key] = yaml.safe_load(value)
+    return changes
 
 
 def section_from_mapping(kind: type[Section], where: str, values: Mapping[str, Any]) -> Section:

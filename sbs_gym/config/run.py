@@ -11,6 +11,7 @@ from typing import Any
 
 from sbs_gym.config.cluster import ClusterConfig, cluster_from_mapping
 from sbs_gym.config.groups import read_group, section_from_mapping
+from sbs_gym.config.learned import PREFIX, learned_mapping
 from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.config.timing import TimingConfig, timing_from_mapping
 from sbs_gym.config.workload import (
@@ -157,7 +158,9 @@ def run_from_mapping(values: Mapping[str, Any]) -> RunConfig:
     built: dict[str, Any] = dict(values)
     for group, build in parts.items():
         given = values.get(group)
-        if isinstance(given, str):
+        if isinstance(given, str) and group == "scheduler" and given.startswith(PREFIX):
+            given = learned_mapping(given)
+        elif isinstance(given, str):
             given = {"name": given, **read_group(group, given)}
         if not isinstance(given, Mapping):
             raise ConfigError(f"{group}={given!r}: expected the name of a preset or a mapping")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sbs_gym.config.groups import section_from_mapping
+from sbs_gym.config.learned import PREFIX
 from sbs_gym.errors import ConfigError, require_choice, require_number
 
 GATED_RELEASES = ("sbs", "fixed_window")
@@ -78,6 +79,8 @@ class SchedulerConfig:
         placement_decay: exp_weighted draws with weight exp(-decay * KV tokens), 0 to 1.
         custom: Name of the user's class that answers some questions in place of the rules above
             (docs/own_scheduler.md), with which `name` begins; null: none.
+        learned: Name or path of the weights of a network that answers some questions in place of
+            the rules above (docs/learned_schedulers.md); `name` is then learned:NAME; null: none.
 
     Source: Staggered Batch Scheduling, arXiv 2512.16134, for release, PBAA and iqr_lex; the
     interval formula, n_limit and all defaults are this project's assumptions, see
@@ -115,6 +118,7 @@ class SchedulerConfig:
     placement_horizon_steps: int = 8
     placement_decay: float = 0.001
     custom: str | None = None
+    learned: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("scheduler.release", self.release, GATED_RELEASES + UNGATED_RELEASES)
@@ -147,6 +151,20 @@ class SchedulerConfig:
             raise ConfigError(
                 f"scheduler.custom={self.custom!r} does not go with scheduler.name={self.name!r}; "
                 f"expected scheduler={self.custom}"
+            )
+        if self.learned is not None:
+            self._check_learned(f"{PREFIX}{self.learned}")
+
+    def _check_learned(self, name: str) -> None:
+        if self.custom is not None:
+            raise ConfigError(
+                f"scheduler.learned={self.learned!r} and scheduler.custom={self.custom!r} exclude "
+                "each other; give one"
+            )
+        if self.name != name and not self.name.startswith(f"{name}:"):
+            raise ConfigError(
+                f"scheduler.learned={self.learned!r} does not go with scheduler.name="
+                f"{self.name!r}; expected scheduler={name}"
             )
 
     def _check_placement(self) -> None:

@@ -8,9 +8,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from sbs_gym.envs.tasks import NUM_BUDGETS, ActionLayout
+from sbs_gym.envs.tasks import NUM_BUDGETS
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+from sbs_gym.schedulers.seat import ActionLayout
 
 
 class ActionCodec:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from sbs_gym.config.cluster import ClusterConfig, cluster_from_mapping
-from sbs_gym.config.groups import read_group, section_from_mapping
+from sbs_gym.config.groups import changes_in, read_group, section_from_mapping
+from sbs_gym.config.learned import PREFIX, learned_mapping
 from sbs_gym.config.run import LOAD_SIDES, SloConfig, refuse_stranding
 from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.config.timing import TimingConfig, timing_from_mapping
@@ -29,6 +28,7 @@ OBSERVATIONS = ("flat", "dict")
 REASKS = ("release", "signal", "arrival")
 INVALID_ACTIONS = ("remap", "error")
 MOST_STACKED = 64
+_ONLY_RULES = "environments take schedulers that are made of rules"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class EnvConfig:
         baseline = self.reward.baseline
         for one in (self.scheduler, baseline):
             if one is not None:
-                _require_rules(one.custom)
+                _require_rules(one)
         if baseline is not None and self.warmup_s[1] > 0:
             same = ("gated", "order", "leftovers", "budget_unit", "n_limit", "watchdog_factor")
             for name in same:
@@ -267,22 +267,32 @@ def _part(group: str, given: Any) -> Any:
     if isinstance(given, str):
         name, *changes = given.split(":") if group == "scheduler" else [given]
         if group == "scheduler" and name in registered_schedulers():
-            _require_rules(name)
+            _refuse_class(name)
+        if group == "scheduler" and given.startswith(PREFIX):
+            return scheduler_from_mapping(learned_mapping(given))
         preset = read_group(group, name)
         named = preset if group == "timing" else {"name": name, **preset}
-        return _BUILD[group](named | _changes(given, changes))
+        return _BUILD[group](named | changes_in(given, changes))
     if isinstance(given, Mapping):
         return _BUILD[group](_with_base(group, dict(given)))
     raise ConfigError(f"{group}={given!r}: expected the name of a preset or a mapping")
 
 
-def _require_rules(custom: str | None) -> None:
-    """Raise ConfigError for a scheduler that is a class of the user's."""
-    if custom is not None:
+def _require_rules(scheduler: SchedulerConfig) -> None:
+    """Raise ConfigError for a scheduler that is a class of the user's, or a network."""
+    if scheduler.custom is not None:
+        _refuse_class(scheduler.custom)
+    if scheduler.learned is not None:
         raise ConfigError(
-            f"scheduler={custom!r} is a Python class; environments take schedulers that are made "
-            "of rules, presets and changed ones, as background and baseline"
+            f"scheduler={scheduler.name!r} is a network; {_ONLY_RULES}, as background and baseline"
         )
+
+
+def _refuse_class(name: str) -> None:
+    raise ConfigError(
+        f"scheduler={name!r} is a Python class; {_ONLY_RULES}, presets and changed ones, as "
+        "background and baseline"
+    )
 
 
 def scheduler_named(text: str) -> SchedulerConfig:
@@ -295,16 +305,6 @@ def _with_base(group: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return a mapping laid over the preset that it names under `preset`, if it names one."""
     preset = given.pop("preset", None)
     return given if preset is None else read_group(group, preset) | given
-
-
-def _changes(whole: str, words: list[str]) -> dict[str, Any]:
-    changes = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"scheduler={whole!r}: {word!r} is no change; expected key=value")
-        changes[key] = yaml.safe_load(value)
-    return changes
 
 
 def _parts(group: str, given: Any) -> tuple[Any, ...]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from sbs_gym.envs.config import EnvConfig
 from sbs_gym.errors import ConfigError, require_choice
-from sbs_gym.schedulers import questions
-from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS
+from sbs_gym.schedulers.questions import BUDGET_SHARES
+from sbs_gym.schedulers.seat import ORDER_NAMES, ActionLayout, Role, layout_for
 from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.features import Group
 
 NUM_BUDGETS = len(BUDGET_SHARES) + 1  # the last is the full chunk
-ORDERS = tuple(order.name.lower() for order in questions.ORDERS)
+ORDERS = ORDER_NAMES
 _BOTH = (("ttft", 1.0), ("tpot", 1.0))
 
 
@@ -36,6 +36,17 @@ class Task:
     num_budgets: int = 1
     num_orders: int = 1
     weights: tuple[tuple[str, float], ...] = (("ttft", 1.0),)
+
+    def role(self, form: str) -> Role:
+        """Return the part of an agent whose action has this form."""
+        return Role(
+            told=self.id,
+            answers=self.answers,
+            sees=self.sees,
+            form=form,
+            num_budgets=self.num_budgets,
+            num_orders=self.num_orders,
+        )
 
 
 _WINDOW_SEES = Group.GLOBAL | Group.INSTANCES
@@ -89,33 +100,6 @@ def task_of(id: str) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionLayout:
-    """The segments of the index that an action is.
-
-    Attributes:
-        form: discrete, box, multi or flat.
-        num_windows: Indices of the window segment, which comes first.
-        num_prefill: Indices of the prefill segment: the ranks of an instance, and to leave it.
-        num_decode: Indices of the decode segment.
-    """
-
-    form: str
-    num_windows: int
-    num_prefill: int
-    num_decode: int
-
-    @property
-    def decode_offset(self) -> int:
-        """First index of the decode segment."""
-        return self.num_windows + self.num_prefill
-
-    @property
-    def num_actions(self) -> int:
-        """All indices."""
-        return self.decode_offset + self.num_decode
-
-
 def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
     """Return the action space of a task in an environment.
 
@@ -130,20 +114,4 @@ def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
             f"action={config.action!r} is not a form of {task.id}; expected one of: "
             f"{', '.join(task.actions)}"
         )
-    cluster, scheduler, answers = config.cluster, config.scheduler, task.answers
-    if answers & Question.RELEASE and scheduler.release != "sbs":
-        raise ConfigError(
-            f"scheduler.release={scheduler.release!r}: {task.id} chooses multiples of the interval "
-            "of release='sbs'; expected a scheduler with it, such as sbs or work_conserving"
-        )
-    if answers & Question.DECODE and cluster.num_decode == 0:
-        raise ConfigError(f"cluster.num_decode=0: {task.id} needs at least 1 decode instance")
-    if task.num_orders > 1:
-        require_choice("scheduler.order", scheduler.order, ORDERS)
-    windows = NUM_MULTIPLIERS * task.num_budgets * task.num_orders
-    return ActionLayout(
-        form=form,
-        num_windows=windows if answers & Question.RELEASE else 0,
-        num_prefill=cluster.prefill_dp + 1 if answers & Question.PREFILL else 0,
-        num_decode=cluster.num_decode_ranks if answers & Question.DECODE else 0,
-    )
+    return layout_for(task.role(form), config.cluster, config.scheduler)

@@ -16,10 +16,11 @@ from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import EnvConfig
 from sbs_gym.envs.episodes import Episode
-from sbs_gym.envs.tasks import ActionLayout, Task
+from sbs_gym.envs.tasks import Task
 from sbs_gym.errors import ConfigError, SimulationError
 from sbs_gym.schedulers.driver import GROW, has_context, terms_of
 from sbs_gym.schedulers.rules import RULES, encode_rules
+from sbs_gym.schedulers.seat import ActionLayout, seat_agent
 from sbs_gym.sim.agent_state import Reask
 from sbs_gym.sim.decode_world import longer
 from sbs_gym.sim.records import RunRecords
@@ -29,7 +30,6 @@ from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
 
 _CAPACITY = 16  # first room for events and signals: small, so that it stays in the cache
-_PROBES = {"pass_256_s": 256, "pass_1024_s": 1024}
 
 
 class Worlds:
@@ -159,15 +159,10 @@ class Worlds:
         world = build_world(
             empty, config.cluster, timing, self._terms(), decode, capacity=_CAPACITY
         )
-        world.setup.any_order = self._task.num_orders > 1
         for status in self._grown:
             world = GROW[status](world)
-        self._prepare_agent(world, timing)
-        agent = world.agent
-        agent.takes_box = layout.form == "box"
-        agent.prefill_offset = layout.num_windows
-        agent.decode_offset = layout.decode_offset
-        agent.num_actions = layout.num_actions
+        seat_agent(world, self._task.role(layout.form), layout, timing)
+        self._prepare_agent(world)
         return world
 
     def _terms(self) -> Terms:
@@ -175,13 +170,10 @@ class Worlds:
         terms = terms_of(self._config.scheduler, seed=0, num_requests=self._slots)
         return dataclasses.replace(terms, any_order=True, record_ranks=self._config.record)
 
-    def _prepare_agent(self, world: World, timing: TimingModel) -> None:
+    def _prepare_agent(self, world: World) -> None:
         config, agent, tally = self._config, world.agent, world.tally
-        agent.answers = int(self._task.answers)
         agent.reask = Reask[config.reask.upper()]
         agent.beta = config.reward.beta
-        agent.sees = int(self._task.sees)
-        agent.num_budgets, agent.num_orders = self._task.num_budgets, self._task.num_orders
         agent.keeps_records = config.record
         world.clock.instants_left = np.iinfo(np.int64).max
         tally.on = 1
@@ -191,9 +183,6 @@ class Worlds:
         tally.slo_ttft_per_token_s = config.slo.ttft_per_token_s
         tally.slo_ttft_free_tokens = config.slo.ttft_free_tokens
         tally.tpot_target_s = config.reward.tpot_target_s
-        chunk = config.cluster.chunk_tokens
-        for name, tokens in {**_PROBES, "pass_chunk_s": chunk}.items():
-            setattr(world.sight, name, timing.even_pass_s(min(tokens, chunk)))
 
     def encode(self, scheduler: SchedulerConfig) -> Any:
         """Return the RULES record of another scheduler in this environment."""

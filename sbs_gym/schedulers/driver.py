@@ -13,6 +13,7 @@ from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.cluster_view import Standing
 from sbs_gym.schedulers.deciding import Decider, decider_for
+from sbs_gym.schedulers.learned.playing import learner_for
 from sbs_gym.schedulers.rules import encode_rules
 from sbs_gym.schedulers.serve import play
 from sbs_gym.sim.agent_state import Question
@@ -73,11 +74,12 @@ def run(
         record_ranks: Whether to keep tokens and pairs per rank of every pass.
         progress: Called now and then with (requests done, requests in all).
         decider: Who answers some questions instead of the rules; None: the class of
-            `scheduler.custom`, if there is one.
+            `scheduler.custom` or the network of `scheduler.learned`, if there is one.
 
     Raises:
         ConfigError: If `timing` was built for another cluster, `measured` is out of range, or
-            `scheduler.custom` is not registered.
+            `scheduler.custom` is not registered, or the network of `scheduler.learned` cannot be
+            read or played on this cluster.
         SchedulerError: If a user's scheduler gives an answer that is not allowed.
     """
     session = Session(
@@ -120,6 +122,7 @@ class Session:
         _check(table, cluster, timing, measured)
         _check_decode(cluster, decode_timing)
         self._decider = decider_for(scheduler, cluster) if decider is None else decider
+        self._learner = learner_for(scheduler, cluster) if decider is None else None
         first, end = measured if measured is not None else (0, len(table))
         terms = dataclasses.replace(
             terms_of(scheduler, seed=seed, num_requests=len(table)),
@@ -127,7 +130,7 @@ class Session:
             first_measured=first,
             end_measured=end,
             record_ranks=record_ranks,
-            any_order=self._decider is not None and Question.RELEASE in self._decider.kinds,
+            any_order=self._order_may_change(),
         )
         self.world = build_world(table, cluster, timing, terms, decode_timing)
         self._rules = encode_rules(scheduler, has_context=has_context(timing))
@@ -136,6 +139,8 @@ class Session:
             self.world.agent.kinds = int(self._decider.kinds)
             self.world.agent.multiplier = scheduler.multiplier
             self._decider.begin(Standing(self.world, self._blocks), self._rules)
+        if self._learner is not None:
+            self._learner.begin(self.world, self._blocks, self._rules, timing)
 
     def play_until(
         self, instant_s: float, progress: Callable[[int, int], None] | None = None
@@ -151,7 +156,7 @@ class Session:
             slice_instants = _SLICE_INSTANTS_OF_PYTHON
         self.world.clock.instants_left = slice_instants
         while True:
-            status = Status(play(self._blocks, 0, self._rules))
+            status = self._play()
             if status is Status.DECISION_DUE and self._decider is not None:
                 self._decider.answer(Standing(self.world, self._blocks), self._rules)
                 continue
@@ -165,6 +170,16 @@ class Session:
             if status is Status.DONE:
                 return bool(clock.now_s < instant_s or is_over(self.world))
             clock.instants_left = slice_instants
+
+    def _play(self) -> Status:
+        if self._learner is not None:
+            return Status(self._learner.play(self._blocks, self._rules))
+        return Status(play(self._blocks, 0, self._rules))
+
+    def _order_may_change(self) -> bool:
+        if self._learner is not None:
+            return self._learner.chooses_order
+        return self._decider is not None and Question.RELEASE in self._decider.kinds
 
 
 def is_over(world: World) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sbs_gym.config.groups import group_names
+from sbs_gym.config.learned import PREFIX, weights_digest
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.errors import ConfigError, SbsGymError, require_choice
 from sbs_gym.schedulers.custom import Scheduler
@@ -117,7 +118,12 @@ def custom_scheduler(name: str) -> type[Scheduler]:
 
 
 def source_of(scheduler: SchedulerConfig) -> dict[str, str]:
-    """Return module:class of a user's scheduler and the checksum of its file; else nothing."""
+    """Return where a scheduler is not made of rules, and the checksum of the file.
+
+    That is module:class of a user's class, learned:NAME of a network.
+    """
+    if scheduler.learned is not None:
+        return {f"{PREFIX}{scheduler.learned}": weights_digest(scheduler.learned)}
     if scheduler.custom is None:
         return {}
     one = registered(scheduler.custom)

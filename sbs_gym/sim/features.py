@@ -5,6 +5,7 @@ Every number is clipped to its bounds.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -120,15 +121,34 @@ REQUEST = (
 )
 
 
+COLUMNS = {
+    Group.GLOBAL: GLOBAL,
+    Group.INSTANCES: INSTANCE,
+    Group.RANKS: RANK,
+    Group.DECODE_RANKS: DECODE_RANK,
+    Group.REQUEST: REQUEST,
+}
+
+
+def feature_digest(sees: Group) -> str:
+    """Return the sha256 of the names of all features of the groups `sees`, one per line.
+
+    What was trained on other features cannot be told from what was not by sizes alone.
+    """
+    names = [one.name for group, columns in COLUMNS.items() if group & sees for one in columns]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
 def sizes(cluster: ClusterConfig) -> dict[Group, tuple[int, tuple[Feature, ...]]]:
     """Return rows and features of every group, in the order of an observation."""
-    return {
-        Group.GLOBAL: (1, GLOBAL),
-        Group.INSTANCES: (cluster.num_prefill, INSTANCE),
-        Group.RANKS: (cluster.prefill_dp, RANK),
-        Group.DECODE_RANKS: (cluster.num_decode_ranks, DECODE_RANK),
-        Group.REQUEST: (1, REQUEST),
+    rows = {
+        Group.GLOBAL: 1,
+        Group.INSTANCES: cluster.num_prefill,
+        Group.RANKS: cluster.prefill_dp,
+        Group.DECODE_RANKS: cluster.num_decode_ranks,
+        Group.REQUEST: 1,
     }
+    return {group: (rows[group], columns) for group, columns in COLUMNS.items()}
 
 
 def num_features(sees: Group, cluster: ClusterConfig) -> int:

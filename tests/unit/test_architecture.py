@@ -16,7 +16,7 @@ TRUTH = {"instances", "ranks", "signals", "events"}
 TRUTH |= {"engines", "decode_ranks", "decodes", "running", "reports"}
 FUTURE = {"output_tokens", "first_token_at_s", "prefill_started_at_s", "delivered_at_s"}
 FUTURE |= {"finished_at_s", "finish_step", "transferred_at_s", "kv_free_tokens", "free_blocks"}
-SCHEDULER_SIDE = [*(PACKAGE / "schedulers").glob("*.py"), PACKAGE / "sim" / "view.py"]
+SCHEDULER_SIDE = [*(PACKAGE / "schedulers").rglob("*.py"), PACKAGE / "sim" / "view.py"]
 SCHEDULER_SIDE += [PACKAGE / "sim" / name for name in ("encoder.py", "sight.py")]  # and an agent
 
 
