@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from agents.suite.cells import SuiteCell, compose_run
+from agents.suite.cells import SuiteCell, setting
 from agents.suite.definition import Change, Suite
 from agents.suite.policies import STATIC_CELL, Policy
 from agents.suite.runs import Job, job_of
@@ -31,9 +31,11 @@ def overload_cells(suite: Suite) -> list[SuiteCell]:
     found = []
     for name in part.workloads:
         for cell in part.cells:
-            words = (*path.words, *suite.workload(name).words, *cell.words)
             config = dataclasses.replace(
-                compose_run(words), load=cell.load, num_requests=None, horizon_s=cell.horizon_s
+                setting(path.words, suite.workload(name).words, cell.words),
+                load=cell.load,
+                num_requests=None,
+                horizon_s=cell.horizon_s,
             )
             found.append(_cell("overload", part.path, name, cell.load, cell.name, config))
     return found
@@ -49,14 +51,15 @@ def shift_cells(suite: Suite) -> list[tuple[SuiteCell, Change]]:
     found = []
     for change in part.changes:
         for name in part.workloads:
-            words = (*path.words, *suite.workload(name).words, *arrivals.words, *change.words)
+            machine = (*path.words, *change.words)
+            config = setting(machine, suite.workload(name).words, arrivals.words)
             for load in part.loads:
                 if load not in levels:
                     raise ConfigError(f"suite.shifts.loads: {load:g} is no load of {path.name!r}")
-                config = dataclasses.replace(
-                    _changed(compose_run(words), change), load=load, num_requests=levels[load]
+                at_load = dataclasses.replace(
+                    _changed(config, change), load=load, num_requests=levels[load]
                 )
-                cell = _cell("shift", part.path, name, load, part.arrivals, config)
+                cell = _cell("shift", part.path, name, load, part.arrivals, at_load)
                 cell = dataclasses.replace(cell, change=change.name, fixed_s=change.fixed_s)
                 found.append((cell, change))
     return found
@@ -87,8 +90,9 @@ def shift_jobs(
     ]
     if not others:
         raise ConfigError("suite.shifts: a swap needs two workloads")
-    words = (*suite.path_named(cell.path).words, *suite.workload(others[0]).words)
-    other = dataclasses.replace(cell.config, workload=compose_run(words).workload)
+    path, arrivals = suite.path_named(cell.path), suite.arrival(cell.arrivals)
+    lengths = setting(path.words, suite.workload(others[0]).words, arrivals.words).workload
+    other = dataclasses.replace(cell.config, workload=lengths)
     jobs = []
     for seed in seeds:
         config = swapped_run(cell.config, other, seed, folder / f"{cell.key}-{seed}.parquet")

@@ -66,9 +66,16 @@ def suite_cells(suite: Suite, paths: Sequence[str], part: str) -> list[SuiteCell
     ]
 
 
-def compose_run(words: Sequence[str]) -> RunConfig:
-    """Return the run that words describe; composing takes a third of a second, so it is kept."""
-    return _compose(tuple(words))
+def setting(machine: Sequence[str], workload: Sequence[str], arrivals: Sequence[str]) -> RunConfig:
+    """Return the run that words of cluster and timing, of a workload and of arrivals describe.
+
+    Composing takes a third of a second: each part is composed once, not each of their products.
+    """
+    return dataclasses.replace(
+        _compose(tuple(machine)),
+        workload=_compose(tuple(workload)).workload,
+        arrivals=_compose(tuple(arrivals)).arrivals,
+    )
 
 
 def scheduler_named(word: str) -> SchedulerConfig:
@@ -88,7 +95,7 @@ def _part(workload: Choice, arrivals: Choice) -> str:
 def _cell(
     suite: Suite, path: PathPart, workload: Choice, level: LoadLevel, arrivals: Choice
 ) -> SuiteCell:
-    config = compose_run((*path.words, *workload.words, *arrivals.words))
+    config = setting(path.words, workload.words, arrivals.words)
     return SuiteCell(
         part=_part(workload, arrivals),
         path=path.name,

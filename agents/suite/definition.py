@@ -165,9 +165,17 @@ class Suite:
             require_choice("suite.path", self.path, [*known, "all"])
         for split in SPLITS:
             require_choice(f"suite.splits: {split}", split, self.splits)
+        for group, entries in self._entries().items():
+            for word in (word for one in entries for word in one.words):
+                require_choice(f"suite.{group}: {word!r}: group", _group(word), [group])
         for part in (self.static, self.overload, self.shifts):
             if part is not None:
                 require_choice("suite path", part.path, known)
+
+    def _entries(self) -> dict[str, Sequence[Choice | OverloadCell]]:
+        """Return what may only name workloads, and what may only name arrivals."""
+        cells = () if self.overload is None else self.overload.cells
+        return {"workload": self.workloads, "arrivals": (*self.arrivals, *cells)}
 
     def path_named(self, name: str) -> PathPart:
         """Return the path of a name."""
@@ -184,6 +192,10 @@ class Suite:
     def to_mapping(self) -> dict[str, Any]:
         """Return the suite as plain mappings, part and path included."""
         return dataclasses.asdict(self)
+
+
+def _group(word: str) -> str:
+    return word.partition("=")[0].partition(".")[0]
 
 
 def _named(field: str, name: str, known: Sequence[Named]) -> Named:

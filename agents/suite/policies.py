@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agents.suite.definition import Suite
-from agents.suite.runs_on_disk import WEIGHTS, experiment_of, is_run
+from agents.suite.trainings import WEIGHTS, experiment_of, is_training
 from sbs_gym import schedulers
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.errors import ConfigError, require_choice
@@ -157,7 +157,7 @@ def _policy(word: str) -> Policy:
     if word in STATIC:
         return Policy(name=word)
     path = Path(word).expanduser()
-    if is_run(path) or word.endswith(".npz"):
+    if is_training(path) or word.endswith(".npz"):
         return _from_file(word, path)
     name = word.removeprefix(_LEARNED)
     if word.startswith(_LEARNED) or name in shipped_agents():
@@ -208,8 +208,8 @@ def _merged_trainings(policies: Sequence[Policy]) -> list[Policy]:
     """Return the policies with trainings of one experiment, given one by one, as one of them."""
     grouped: dict[str, list[Policy]] = {}
     for place, policy in enumerate(policies):
-        is_training = len(policy.weights) == 1 and is_run(policy.weights[0].parent)
-        grouped.setdefault(policy.name if is_training else f"{place}:", []).append(policy)
+        trained_here = len(policy.weights) == 1 and is_training(policy.weights[0].parent)
+        grouped.setdefault(policy.name if trained_here else f"{place}:", []).append(policy)
     return [
         members[0] if len(members) == 1 else _joined(members[0].name, members)
         for members in grouped.values()
