@@ -14,8 +14,10 @@ from sbs_gym.batch.stepping import OUTCOME, find_illegal, step_worlds
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import EnvConfig
 from sbs_gym.envs.episodes import Episode, draw_episode, episode_seed
+from sbs_gym.envs.made_of import made_of, require_keys, require_same
+from sbs_gym.envs.stored_episodes import EPISODE_ENTRIES, drawn_again, kept_episodes
 from sbs_gym.envs.tasks import Task, action_layout
-from sbs_gym.envs.worlds import Worlds
+from sbs_gym.envs.worlds import WORLD_ENTRIES, Worlds
 from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.sim.agent_state import TERMS
 from sbs_gym.sim.features import num_features
@@ -23,6 +25,7 @@ from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.state import Status, World
 
 _MOST_ATTEMPTS = 100
+_KEPT = ("seen", "legal", "num_invalid", "seeds", "numbers")  # in a stored state
 
 
 class InvalidActionError(ConfigError):
@@ -37,6 +40,7 @@ class EnvBatch:
         legal: bool, shape (num_envs, num_actions): which indices are legal now.
         outcomes: OUTCOME, shape (num_envs,): what the last step of each gave.
         num_invalid: int64, shape (num_envs,): illegal actions of the running episodes.
+        seeds, numbers: int64, shape (num_envs,): what the next episode of each is drawn from.
         episodes: The running episode of each.
         worlds: Their memory.
     """
@@ -56,7 +60,7 @@ class EnvBatch:
         self.num_invalid = np.zeros(num_envs, dtype=np.int64)
         self.seeds = np.zeros(num_envs, dtype=np.int64)
         self.episodes: list[Episode | None] = [None] * num_envs
-        self._numbers = np.zeros(num_envs, dtype=np.int64)
+        self.numbers = np.zeros(num_envs, dtype=np.int64)
         self._capacities_per_s: dict[tuple[int, int], float] = {}
         self.worlds = Worlds(task, config, self.layout, num_envs)
         self._no_actions = np.zeros(num_envs, dtype=np.int64)
@@ -68,12 +72,12 @@ class EnvBatch:
 
     def seed(self, e: int, seed: int) -> None:
         """Let the next episode of environment `e` be the first of `seed`."""
-        self.seeds[e], self._numbers[e] = seed, 0
+        self.seeds[e], self.numbers[e] = seed, 0
 
     def reset(self, e: int, options: Mapping[str, Any] | None = None) -> None:
         """Begin the next episode of environment `e` and go on to its first question."""
-        number = int(self._numbers[e])
-        self._numbers[e] += 1
+        number = int(self.numbers[e])
+        self.numbers[e] += 1
         self.num_invalid[e] = 0
         for attempt in range(_MOST_ATTEMPTS):
             seed = episode_seed(int(self.seeds[e]), number, attempt)
@@ -157,6 +161,46 @@ class EnvBatch:
                 f"action={int(actions[e])} of environment {e} is illegal now; expected one of: "
                 f"{', '.join(map(str, allowed))}"
             )
+
+    # To go on later
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs to go on exactly from here, also in another process.
+
+        Returns:
+            Arrays of numbers, and plain words and numbers: `np.savez` keeps them without pickle.
+            The requests of an episode are left out, they are drawn again.
+
+        Raises:
+            ConfigError: Before the first reset.
+        """
+        return {
+            "made_of": made_of(self.task, self.config, self.num_envs),
+            "outcomes": self.outcomes.view(np.uint8).copy(),
+            **{name: getattr(self, name).copy() for name in _KEPT},
+            **kept_episodes(self.episodes),
+            **self.worlds.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken: every step gives the same bytes as it gave there.
+
+        Args:
+            state: From `state()` of a batch of the same task, configuration and size, or that
+                which `np.load` makes of it; the number of threads may differ.
+
+        Raises:
+            ConfigError: If the state is of other environments or of another version, names what
+                differs; nothing has changed then.
+        """
+        require_keys(state, ("made_of", "outcomes", *_KEPT, *EPISODE_ENTRIES, *WORLD_ENTRIES))
+        require_same(str(state["made_of"]), made_of(self.task, self.config, self.num_envs))
+        episodes = drawn_again(self.config, state, self._capacities_per_s)
+        self.worlds.restore(state, episodes)
+        self.episodes = episodes
+        for name in _KEPT:
+            getattr(self, name)[...] = state[name]
+        self.outcomes.view(np.uint8)[...] = state["outcomes"]
 
     def close(self) -> None:
         """Stop the threads."""

@@ -111,6 +111,12 @@ SHELLS = """
 
 `infos` of a vector is one dictionary of arrays. All shells run the same compiled batch, and
 `num_threads=2` shares it among two threads.
+
+`state()` of a shell is a dictionary of arrays and plain values (`np.savez` keeps it without pickle)
+from which `restore(state)` of another with the same configuration goes on: every later step gives
+the same bytes, in another process too. It returns what is seen there: for a `VecEnv` the
+observations, else observations and infos. A state of another configuration or another layout of the
+arrays is refused, and the message names what differs.
 """  # noqa: E501
 
 VERSIONS = "- v0: first version."

@@ -140,6 +140,22 @@ def draw_episode(
     )
 
 
+def draw_again(
+    config: EnvConfig,
+    seed: int,
+    load: float,
+    offset_s: float,
+    capacities_per_s: dict[tuple[int, int], float],
+) -> Episode:
+    """Return the episode that had this seed, load and place in its trace, drawn or given."""
+    workload = config.workloads[_choice(seed, _Purpose.WORKLOAD, len(config.workloads))]
+    options = {
+        "load": None if math.isnan(load) else load,
+        "offset_s": offset_s if workload.kind == "trace" else None,
+    }
+    return draw_episode(config, seed, options, capacities_per_s)
+
+
 def _check_options(options: Mapping[str, Any]) -> None:
     for name in options:
         require_choice("reset(options=…): key", name, OPTIONS)

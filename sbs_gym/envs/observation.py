@@ -27,6 +27,7 @@ class Observer:
 
     Attributes:
         space: Of one environment.
+        stack: float32, shape (num_envs, history, num_features): what was seen, the newest last.
     """
 
     def __init__(
@@ -41,30 +42,30 @@ class Observer:
         features = [
             feature for rows, columns, _ in self._parts.values() for feature in columns * rows
         ]
-        self._stack = np.zeros((num_envs, history, len(features)), dtype=np.float32)
+        self.stack = np.zeros((num_envs, history, len(features)), dtype=np.float32)
         self.space = self._flat_space(features) if form == "flat" else self._dict_space()
 
     def start(self, seen: NDArray[np.float32], which: Any) -> None:
         """Begin the history of environments `which` (an index) with what they see."""
-        self._stack[which] = seen[which][..., None, :]
+        self.stack[which] = seen[which][..., None, :]
 
     def push(self, seen: NDArray[np.float32]) -> None:
         """Add what all environments see to their history."""
         if self._history > 1:
-            self._stack[:, :-1] = self._stack[:, 1:]
-        self._stack[:, -1] = seen
+            self.stack[:, :-1] = self.stack[:, 1:]
+        self.stack[:, -1] = seen
 
     def look(self) -> Any:
         """Return the observations of all environments, copied."""
         if self._form == "flat":
-            return self._stack.reshape(len(self._stack), -1).copy()
-        return self._by_group(self._stack)
+            return self.stack.reshape(len(self.stack), -1).copy()
+        return self._by_group(self.stack)
 
     def look_at(self, e: int) -> Any:
         """Return the observation of environment `e`, copied."""
         if self._form == "flat":
-            return self._stack[e].reshape(-1).copy()
-        return {name: part[0] for name, part in self._by_group(self._stack[e : e + 1]).items()}
+            return self.stack[e].reshape(-1).copy()
+        return {name: part[0] for name, part in self._by_group(self.stack[e : e + 1]).items()}
 
     def _by_group(self, stack: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Return one array per group; a row's numbers at successive times follow each other."""

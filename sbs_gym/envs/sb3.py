@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,12 @@ from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import env_config
 from sbs_gym.envs.core import EnvBatch
 from sbs_gym.envs.episodes import fresh_seed
+from sbs_gym.envs.made_of import require_keys
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS, task_of
 from sbs_gym.errors import ConfigError
+
+_ENTRIES = ("stack", "has_seed", "next_seeds", "elapsed_s", "discounts")
 
 
 class SB3SchedulingEnv(VecEnv):
@@ -94,6 +97,32 @@ class SB3SchedulingEnv(VecEnv):
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the legal actions of every environment."""
         return self.actions.masks(self.core.legal)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs to go on exactly from here, see `EnvBatch.state`."""
+        if any(self._options):
+            raise ConfigError("state() between set_options() and reset(); expected reset() first")
+        return {
+            **self.core.state(),
+            "stack": self._observer.stack.copy(),
+            "has_seed": np.array([seed is not None for seed in self._seeds]),
+            "next_seeds": np.array([seed or 0 for seed in self._seeds], dtype=np.int64),
+            "elapsed_s": self.elapsed_s.copy(),
+            "discounts": self.discounts.copy(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> Any:
+        """Go on where `state` was taken, see `EnvBatch.restore`; return the observations there."""
+        require_keys(state, _ENTRIES)
+        self.core.restore(state)
+        self._observer.stack[...] = state["stack"]
+        self._is_seeded = True
+        seeds = zip(state["has_seed"], state["next_seeds"].tolist(), strict=True)
+        self._seeds = [seed if has_seed else None for has_seed, seed in seeds]
+        self._reset_options()
+        self.elapsed_s = np.array(state["elapsed_s"])
+        self.discounts = np.array(state["discounts"])
+        return self._observer.look()
 
     def has_attr(self, attr_name: str) -> bool:
         """Return whether the environments have an attribute."""

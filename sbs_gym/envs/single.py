@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import EnvConfig, env_config
 from sbs_gym.envs.core import EnvBatch
 from sbs_gym.envs.episodes import MOST_SEED
+from sbs_gym.envs.made_of import require_keys
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import Task
 from sbs_gym.errors import ConfigError
@@ -102,6 +104,22 @@ class SchedulingEnv(gym.Env[Any, Any]):
         """Return the legal actions, as sb3-contrib's MaskablePPO asks for them."""
         masks: NDArray[np.bool_] = self.actions.masks(self.core.legal)[0]
         return masks
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs to go on exactly from here, see `EnvBatch.state`."""
+        return {
+            **self.core.state(),
+            "stack": self._observer.stack.copy(),
+            "is_over": self._is_over,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Go on where `state` was taken, see `EnvBatch.restore`; return observation and info."""
+        require_keys(state, ("stack", "is_over"))
+        self.core.restore(state)
+        self._observer.stack[...] = state["stack"]
+        self._is_seeded, self._is_over = True, bool(state["is_over"])
+        return self._observer.look_at(0), self._info()
 
     def records(self) -> RunRecords:
         """Return the records of the running episode; needs `record=True`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sbs_gym.envs.actions import ActionCodec
 from sbs_gym.envs.config import env_config
 from sbs_gym.envs.core import EnvBatch
 from sbs_gym.envs.episodes import fresh_seed
+from sbs_gym.envs.made_of import require_keys
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS
 from sbs_gym.errors import ConfigError, require_choice
@@ -156,6 +157,26 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the legal actions of every environment, as sb3-contrib asks for them."""
         return self.actions.masks(self.core.legal)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs to go on exactly from here, see `EnvBatch.state`."""
+        return {
+            **self.core.state(),
+            "stack": self._observer.stack.copy(),
+            "ended": self._ended.copy(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Go on where `state` was taken, see `EnvBatch.restore`.
+
+        Returns:
+            Observations and infos as the last call there gave them, without those of an end.
+        """
+        require_keys(state, ("stack", "ended"))
+        self.core.restore(state)
+        self._observer.stack[...] = state["stack"]
+        self._is_seeded, self._ended = True, np.array(state["ended"])
+        return self._observer.look(), self._infos()
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the threads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import EnvConfig
 from sbs_gym.envs.episodes import Episode
+from sbs_gym.envs.slots import lengths_of, put_requests, stretched, without_empty_slots
+from sbs_gym.envs.stored_rows import packed_rows, unpack_row
 from sbs_gym.envs.tasks import Task
 from sbs_gym.errors import ConfigError, SimulationError
 from sbs_gym.schedulers.driver import GROW, has_context, terms_of
 from sbs_gym.schedulers.rules import RULES, encode_rules
 from sbs_gym.schedulers.seat import ActionLayout, seat_agent
 from sbs_gym.sim.agent_state import Reask
-from sbs_gym.sim.decode_world import longer
 from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.state import Status, World
 from sbs_gym.sim.world import Terms, build_world, collect_records
@@ -30,6 +31,7 @@ from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable
 
 _CAPACITY = 16  # first room for events and signals: small, so that it stays in the cache
+WORLD_ENTRIES = ("num_slots", "grown", "lengths", "rows", "row_ends")  # of a stored state
 
 
 class Worlds:
@@ -61,7 +63,7 @@ class Worlds:
         arena = self._with_room_for(len(episode.table))
         arena.restore(e, self._blanks[episode.timing])
         world = arena.worlds[e]
-        _put_requests(world, episode.table, self._blank_requests, self._blank_decodes)
+        put_requests(world, episode.table, self._blank_requests, self._blank_decodes)
         setup, count = world.setup, len(episode.table)
         setup.seed = episode.seed
         setup.num_requests = setup.end_measured = world.clock.num_measured_left = count
@@ -100,7 +102,7 @@ class Worlds:
             name: value.copy() if isinstance(value, np.ndarray) else value
             for name, value in self.arena.worlds[e]._asdict().items()
         }
-        return collect_records(_without_empty_slots(World(**copied)))
+        return collect_records(without_empty_slots(World(**copied)))
 
     def privileged(self) -> NDArray[np.float32]:
         """Return what only a critic may see of the shadows, float32, shape (num_envs, 3).
@@ -138,10 +140,43 @@ class Worlds:
             self._arena = Arena(templates[0], rows)
         else:
             self._arena = self._arena.moved_to(templates[0])
-            templates = [_as_long_as(template, self._arena.worlds[0]) for template in templates]
+            lengths = lengths_of(self._arena.worlds[0])
+            templates = [stretched(template, lengths) for template in templates]
+        self._keep_blanks(templates)
+
+    def _keep_blanks(self, templates: Sequence[World]) -> None:
         self._blanks = [Blank(template) for template in templates]
         self._blank_requests = templates[0].requests.view(np.uint8).copy()
         self._blank_decodes = templates[0].decodes.view(np.uint8).copy()
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` goes on from: arrays and plain values."""
+        lengths = lengths_of(self.arena.worlds[0])
+        return {
+            "num_slots": self._slots,
+            "grown": np.array(self._grown, dtype=np.int64),
+            "lengths": np.array(list(lengths.values())),
+            **packed_rows(self.arena.worlds),
+        }
+
+    def restore(self, state: Mapping[str, Any], episodes: Sequence[Episode | None]) -> None:
+        """Go on where `state` was taken; `episodes` are those that ran then, None before any."""
+        self._slots = int(state["num_slots"])
+        self._grown = [Status(int(status)) for status in state["grown"]]
+        templates = [self._template(timing) for timing in self._timings]
+        lengths = dict(zip(lengths_of(templates[0]), state["lengths"].tolist(), strict=True))
+        templates = [stretched(template, lengths) for template in templates]
+        self._keep_blanks(templates)
+        rows, ends = state["rows"], state["row_ends"]
+        arena = Arena(templates[0], len(ends))
+        for row, packed in enumerate(np.split(rows, ends[:-1])):
+            episode = episodes[row % self._num_envs]
+            if episode is not None:
+                arena.restore(row, self._blanks[episode.timing])
+                requests = (self._blank_requests, self._blank_decodes)
+                put_requests(arena.worlds[row], episode.table, *requests)
+            unpack_row(arena, row, packed)
+        self._arena = arena
 
     def _template(self, timing: TimingModel) -> World:
         """Return a world at time 0 with all slots, to begin episodes from."""
@@ -204,39 +239,3 @@ def _encoded(scheduler: SchedulerConfig, timings: Sequence[TimingModel]) -> Any:
             "expected timings of one kind, or charge='tokens'"
         )
     return encode_rules(scheduler, has_context=True in charges)
-
-
-def _put_requests(
-    world: World,
-    table: RequestTable,
-    blank_requests: NDArray[np.uint8],
-    blank_decodes: NDArray[np.uint8],
-) -> None:
-    count = len(table)
-    requests = world.requests
-    used = count * requests.dtype.itemsize
-    requests.view(np.uint8)[:used] = blank_requests[:used]
-    requests["arrived_at_s"][:count] = table.arrived_at_s
-    requests["input_tokens"][:count] = table.input_tokens
-    requests["output_tokens"][:count] = table.output_tokens
-    used = min(len(blank_decodes), count * world.decodes.dtype.itemsize)
-    world.decodes.view(np.uint8)[:used] = blank_decodes[:used]
-
-
-def _as_long_as(template: World, world: World) -> World:
-    """Return the template with its arrays as long as those of `world`."""
-    grown: dict[str, Any] = {}
-    for name in World._fields:
-        mine, theirs = getattr(template, name), getattr(world, name)
-        if isinstance(mine, np.ndarray) and mine.ndim == 1 and len(mine) < len(theirs):
-            grown[name] = longer(mine, len(theirs))
-    return template._replace(**grown)
-
-
-def _without_empty_slots(world: World) -> World:
-    """Return the world with the arrays per request cut to the episode's requests."""
-    count = int(world.setup.num_requests)
-    cut = {"requests": world.requests[:count]}
-    if world.setup.num_decode > 0:
-        cut["decodes"] = world.decodes[:count]
-    return world._replace(**cut)

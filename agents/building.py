@@ -1,0 +1,195 @@
+"""From a configuration to an environment and a model of Stable-Baselines3."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.config import AgentConfig, TrainConfig
+from agents.envs import TrainingEnv
+from agents.mixed_env import MixedEnv
+from agents.observations import Statistics, measure
+from agents.policies.flat import FlatPolicy, MaskableFlatPolicy, Standardise
+from agents.policies.sets import Heads, SetPolicy
+from agents.time_aware.replay import TimeAwareReplayBuffer
+from agents.time_aware.rollouts import (
+    TimeAwareDictRolloutBuffer,
+    TimeAwareMaskableDictRolloutBuffer,
+    TimeAwareMaskablePPO,
+    TimeAwareMaskableRolloutBuffer,
+    TimeAwarePPO,
+    TimeAwareRolloutBuffer,
+)
+from sbs_gym.envs.tasks import ActionLayout
+from sbs_gym.errors import ConfigError
+from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+
+_SEEDS_APART = 1_000_000  # environments of two training seeds never share one
+_FLAT_POLICIES = {"ppo": FlatPolicy, "maskable_ppo": MaskableFlatPolicy, "dqn": "MlpPolicy"}
+# By (algorithm, whether observations come by groups).
+_BUFFERS = {
+    ("ppo", False): TimeAwareRolloutBuffer,
+    ("ppo", True): TimeAwareDictRolloutBuffer,
+    ("maskable_ppo", False): TimeAwareMaskableRolloutBuffer,
+    ("maskable_ppo", True): TimeAwareMaskableDictRolloutBuffer,
+}
+
+
+def build_env(config: TrainConfig, num_envs: int | None = None) -> TrainingEnv | MixedEnv:
+    """Return the environments of a run: one batch, or one for each of `env.clusters`."""
+    options = env_options(config)
+    id, clusters = options.pop("id"), options.pop("clusters", None)
+    count = config.num_envs if num_envs is None else num_envs
+    if clusters is None:
+        return _batch(config, id, count, options)
+    if options.pop("cluster", None) is not None:
+        raise ConfigError("env.cluster and env.clusters exclude each other; give one")
+    if count % len(clusters) != 0:
+        raise ConfigError(f"num_envs={count} is no multiple of the {len(clusters)} of env.clusters")
+    share = count // len(clusters)
+    return MixedEnv([_batch(config, id, share, options | {"cluster": one}) for one in clusters])
+
+
+def _batch(config: TrainConfig, id: str, count: int, options: dict[str, Any]) -> TrainingEnv:
+    return TrainingEnv(
+        id,
+        count,
+        reward_scale=config.reward_scale,
+        reward_unit=config.reward_unit,
+        sees_baseline=_critic_sees_baseline(config),
+        **options,
+    )
+
+
+def _critic_sees_baseline(config: TrainConfig) -> bool:
+    has_baseline = (config.env.get("reward") or {}).get("baseline") is not None
+    return config.policy.critic_sees_baseline and has_baseline and config.agent.algorithm != "dqn"
+
+
+def env_options(config: TrainConfig) -> dict[str, Any]:
+    """Return the keywords of the environment; a set policy sees groups."""
+    options = dict(config.env)
+    if config.policy.kind == "set":
+        options["observation"] = "dict"
+    if options.get("observation", "flat") == "dict" and config.policy.kind == "mlp":
+        raise ConfigError("env.observation='dict': policy.kind='mlp' takes flat ones; expected set")
+    return {"invalid_action": "error", **options} if _has_masks(config) else options
+
+
+def _has_masks(config: TrainConfig) -> bool:
+    return config.agent.algorithm == "maskable_ppo"
+
+
+def env_seed(config: TrainConfig) -> int:
+    """Return the seed of the first environment of a run; the others follow it."""
+    return config.seed * _SEEDS_APART
+
+
+def measure_statistics(config: TrainConfig) -> Statistics:
+    """Return mean and spread of what the environments of a run show."""
+    policy = dataclasses.replace(config.policy, critic_sees_baseline=False)
+    env = build_env(dataclasses.replace(config, policy=policy))
+    try:
+        parts = env.parts if isinstance(env, MixedEnv) else [env]
+        return measure(parts, seed=env_seed(config) + _SEEDS_APART // 2)
+    finally:
+        env.close()
+
+
+def build_model(
+    config: TrainConfig, env: TrainingEnv | MixedEnv, statistics: Statistics
+) -> BaseAlgorithm:
+    """Return an untrained model; the same configuration gives the same weights."""
+    torch.set_num_threads(1)
+    agent = config.agent
+    shared: dict[str, Any] = {
+        "policy": _FLAT_POLICIES[agent.algorithm],
+        "env": env,
+        "learning_rate": learning_rate(agent),
+        "batch_size": agent.batch_size,
+        "gamma": agent.gamma,
+        "seed": config.seed,
+        "device": "cpu",
+        "policy_kwargs": _flat_policy(config, statistics),
+    }
+    if config.policy.kind == "set":
+        shared |= {"policy": SetPolicy, "policy_kwargs": _set_policy(config, env, statistics)}
+    if agent.algorithm == "dqn":
+        return _dqn(agent, shared)
+    by_groups = config.policy.kind == "set"
+    kind = TimeAwareMaskablePPO if agent.algorithm == "maskable_ppo" else TimeAwarePPO
+    return kind(
+        **shared,
+        n_steps=agent.rollout_steps,
+        n_epochs=agent.epochs,
+        gae_lambda=agent.gae_lambda,
+        clip_range=agent.clip,
+        ent_coef=agent.entropy,
+        vf_coef=agent.value_weight,
+        max_grad_norm=agent.max_grad_norm,
+        target_kl=agent.target_kl,
+        discount_by_time=agent.discount_by_time,
+        rollout_buffer_class=_BUFFERS[agent.algorithm, by_groups],
+        rollout_buffer_kwargs={"tau_lambda_s": agent.tau_lambda_s},
+    )
+
+
+def _dqn(agent: AgentConfig, shared: Mapping[str, Any]) -> DQN:
+    return DQN(
+        **shared,
+        buffer_size=agent.buffer_size,
+        learning_starts=agent.learning_starts,
+        train_freq=agent.train_every,
+        gradient_steps=agent.gradient_steps,
+        target_update_interval=agent.target_every,
+        exploration_fraction=agent.exploration_frac,
+        exploration_final_eps=agent.exploration_final,
+        max_grad_norm=agent.max_grad_norm,
+        replay_buffer_class=TimeAwareReplayBuffer if agent.discount_by_time else None,
+    )
+
+
+def learning_rate(agent: AgentConfig) -> float | Callable[[float], float]:
+    """Return the rate as Stable-Baselines3 takes it: a number, or a function of what is left."""
+    if agent.schedule == "constant":
+        return agent.learning_rate
+    return functools.partial(_falling, agent.learning_rate, agent.final_rate_frac)
+
+
+def _falling(rate: float, least: float, progress_left: float) -> float:
+    return rate * (least + (1.0 - least) * max(progress_left, 0.0))
+
+
+def _flat_policy(config: TrainConfig, statistics: Statistics) -> dict[str, Any]:
+    # DQN's hidden layers are ReLU by default, PPO's tanh; both are kept as they are known.
+    return {
+        "net_arch": list(config.policy.layers),
+        "features_extractor_class": Standardise,
+        "features_extractor_kwargs": {"statistics": statistics},
+    }
+
+
+def _set_policy(
+    config: TrainConfig, env: TrainingEnv | MixedEnv, statistics: Statistics
+) -> dict[str, Any]:
+    return {
+        "heads": heads_of(env.core.layout),
+        "width": config.policy.width,
+        "statistics": statistics,
+    }
+
+
+def heads_of(layout: ActionLayout) -> Heads:
+    """Return which answers the action space of an environment asks of a set policy."""
+    if layout.form == "box":
+        raise ConfigError("env.action='box': a set policy chooses; expected 'discrete'")
+    windows = layout.num_windows
+    if layout.form == "multi":
+        windows = NUM_MULTIPLIERS + windows // NUM_MULTIPLIERS  # one choice behind the other
+    return Heads(windows=windows, prefill=layout.num_prefill > 0, decode=layout.num_decode > 0)

@@ -1,0 +1,40 @@
+"""The learning curve of a run: one row per rollout, on disk as progress.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from stable_baselines3.common.logger import KVWriter
+
+from sbs_gym.artifacts import write_all
+
+FILE = "progress.csv"
+STEPS = "time/total_timesteps"
+
+
+class LearningCurve(KVWriter):
+    """Collects what Stable-Baselines3 logs.
+
+    Attributes:
+        rows: One mapping per logged rollout.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
+        self.rows = list(rows or [])
+
+    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
+        """Keep a row of numbers."""
+        del key_excluded
+        numbers = {k: float(v) for k, v in key_values.items() if not isinstance(v, str)}
+        self.rows.append({**numbers, STEPS: step})
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def save(self, directory: Path) -> None:
+        """Write progress.csv, whole or not at all."""
+        table = pd.DataFrame(self.rows)
+        table = table[[STEPS, *sorted(set(table.columns) - {STEPS})]] if self.rows else table
+        write_all(directory, {FILE: lambda path: table.to_csv(path, index=False)})

@@ -1,0 +1,117 @@
+"""The environment that training steps: rewards of all episodes in one unit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.critic_sight import WithCriticSight, critic_sight
+from sbs_gym.config.run import RunConfig
+from sbs_gym.envs.episodes import Episode
+from sbs_gym.envs.sb3 import SB3SchedulingEnv
+from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.simulate import measured_run
+
+REWARD_UNITS = ("baseline", "request", "none")
+_LOAD_STEP = 0.05  # costs are measured at loads that far apart
+_NUM_REQUESTS = 4_000
+_SEED = 9_999  # the last of the training seeds
+
+
+class TrainingEnv(SB3SchedulingEnv):
+    """A batch of environments with rewards in a unit of their episode.
+
+    A reward sums over requests, so that an episode of many requests, or of slow ones, drowns the
+    others. A constant factor per episode leaves its best policy as it is.
+
+    Args:
+        id: The environment.
+        num_envs: How many.
+        reward_scale: Factor on all rewards.
+        reward_unit: baseline: the background's mean cost per request at such a workload, timing
+            and load, times the arrival rate, so that 0.1 is a tenth of the background's TTFT (or
+            what the task weighs) for a second; request: the arrival rate; none: plain sums.
+        sees_baseline: Whether observations end with what only a critic may see; needs a baseline.
+        options: As `SB3SchedulingEnv`.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        num_envs: int,
+        *,
+        reward_scale: float = 1.0,
+        reward_unit: str = "baseline",
+        sees_baseline: bool = False,
+        **options: Any,
+    ) -> None:
+        require_choice("reward_unit", reward_unit, REWARD_UNITS)
+        super().__init__(id, num_envs, **options)
+        if sees_baseline:
+            self._add_critic_sight()
+        self._reward_scale, self._reward_unit = reward_scale, reward_unit
+        self._costs: dict[tuple[int, int, int], float] = {}
+        self._units: dict[int, float] = {}  # of the running episodes, by seed
+
+    def _add_critic_sight(self) -> None:
+        if self.config.reward.baseline is None:
+            raise ConfigError(
+                "sees_baseline=True: without env.reward.baseline there is no run to see"
+            )
+        self._observer = WithCriticSight(self._observer, self._critic_sight)
+        self.observation_space = self._observer.space
+
+    def _critic_sight(self) -> NDArray[np.float32]:
+        units = np.array([1.0 if e is None else self._unit(e) for e in self.core.episodes])
+        return critic_sight(self.core, units)
+
+    def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Make the step."""
+        episodes = list(self.core.episodes)  # those that are stepped: some may end
+        found, rewards, dones, infos = super().step_wait()
+        units = np.array([self._unit(episode) for episode in episodes])
+        return found, (rewards * (self._reward_scale / units)).astype(np.float32), dones, infos
+
+    def _unit(self, episode: Episode) -> float:
+        if self._reward_unit == "none":
+            return 1.0
+        if episode.seed not in self._units:
+            if len(self._units) > 4 * self.num_envs:
+                self._units.clear()
+            cost = self._cost(episode) if self._reward_unit == "baseline" else 1.0
+            self._units[episode.seed] = cost * episode.rate_per_s
+        return self._units[episode.seed]
+
+    def _cost(self, episode: Episode) -> float:
+        """Return the background's mean weighted cost per request in episodes like this one."""
+        names = [workload.name for workload in self.config.workloads]
+        step = -1 if math.isnan(episode.load) else round(episode.load / _LOAD_STEP)
+        key = (names.index(episode.workload), episode.timing, step)
+        if key not in self._costs:
+            self._costs[key] = self._measured_cost(*key)
+        return self._costs[key]
+
+    def _measured_cost(self, workload: int, timing: int, step: int) -> float:
+        config = self.config
+        run = RunConfig(
+            cluster=config.cluster,
+            workload=config.workloads[workload],
+            arrivals=config.arrivals[0],
+            timing=config.timings[timing],
+            scheduler=config.scheduler,
+            slo=config.slo,
+            load=None if step < 0 else max(step, 1) * _LOAD_STEP,
+            rate_per_s=config.rate_per_s,
+            load_side=config.load_side,
+            num_requests=_NUM_REQUESTS,
+            seed=_SEED,
+        )
+        summary = measured_run(run).summary
+        weights = dict(config.reward.weights or self.core.task.weights)
+        cost = abs(weights.get("ttft", 0.0)) * summary["ttft_mean_s"]
+        if weights.get("tpot"):
+            cost += abs(weights["tpot"]) * (summary["e2e_mean_s"] - summary["ttft_mean_s"])
+        return cost if cost > 0.0 else 1.0

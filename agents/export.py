@@ -1,0 +1,154 @@
+"""From a trained model to a weights file that the compiled loop plays.
+
+docs/learned_schedulers.md has the format; sbs_gym/schedulers/learned/ reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import nn
+
+from agents.envs import TrainingEnv
+from agents.policies.sets import ROWS, SINGLE, SetPolicy
+from sbs_gym.artifacts import write_all
+from sbs_gym.sim.features import Group, sizes
+
+FORMAT = 1
+_GROUPS = (Group.GLOBAL, Group.INSTANCES, Group.RANKS, Group.DECODE_RANKS, Group.REQUEST)
+
+
+def export(
+    model: BaseAlgorithm, env: TrainingEnv, path: Path, *, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write the policy of a model, whole or not at all.
+
+    Args:
+        model: Trained on `env`.
+        env: Says what is asked and seen.
+        path: The file, ending with .npz.
+        about: Further entries of `meta`, such as the training configuration.
+    """
+    is_set = isinstance(model.policy, SetPolicy)
+    meta = _meta(env) | {
+        "kind": "set" if is_set else "mlp",
+        "activation": "relu" if isinstance(model, DQN) else "tanh",
+        **(about or {}),
+    }
+    arrays = set_arrays(model.policy) if is_set else mlp_arrays(model)
+    write_weights(path, meta, arrays)
+
+
+def write_weights(path: Path, meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Write a weights file."""
+    values = {name: np.asarray(value, dtype=np.float32) for name, value in arrays.items()}
+
+    def write(target: Path) -> None:
+        with target.open("wb") as file:
+            np.savez_compressed(file, meta=np.array(json.dumps(meta)), **values)
+
+    write_all(path.parent, {path.name: write})
+
+
+def _meta(env: TrainingEnv) -> dict[str, Any]:
+    core, config = env.core, env.core.config
+    scheduler = {
+        k: v for k, v in dataclasses.asdict(config.scheduler).items() if k not in ("learned",)
+    }
+    cluster = config.cluster
+    return {
+        "format": FORMAT,
+        "task": core.task.id,
+        "answers": int(core.task.answers),
+        "sees": int(core.task.sees),
+        "action": core.layout.form,
+        "num_budgets": core.task.num_budgets,
+        "num_orders": core.task.num_orders,
+        "history": config.history,
+        "features": features_digest(core.task.sees, cluster),
+        "scheduler": scheduler,
+        "shape": {
+            "num_prefill": cluster.num_prefill,
+            "prefill_dp": cluster.prefill_dp,
+            "num_decode_ranks": cluster.num_decode_ranks,
+        },
+    }
+
+
+def features_digest(sees: Group, cluster: Any) -> str:
+    """Return a digest of the names of all features that are seen, in order."""
+    tables = sizes(cluster)
+    names = [f.name for group in _GROUPS if group & sees for f in tables[group][1]]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def mlp_arrays(model: BaseAlgorithm) -> dict[str, NDArray[np.float32]]:
+    """Return normalisation and layers of a flat policy, or of DQN's Q network."""
+    policy = model.policy
+    if isinstance(model, DQN):
+        extractor, layers = policy.q_net.features_extractor, list(policy.q_net.q_net)
+    else:
+        extractor = policy.features_extractor
+        layers = [*policy.mlp_extractor.policy_net, policy.action_net]
+    arrays = {"mean": _numbers(extractor.mean), "std": _numbers(extractor.std)}
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    for number, layer in enumerate(linear):
+        arrays[f"w{number}"] = _numbers(layer.weight)
+        arrays[f"b{number}"] = _numbers(layer.bias)
+    return arrays
+
+
+def set_arrays(policy: SetPolicy) -> dict[str, NDArray[np.float32]]:
+    """Return normalisation, trunk and heads of a policy over sets."""
+    extractor, net = policy.features_extractor, policy.mlp_extractor
+    layout, trunk = extractor.layout, net.actor
+    single = [name for name in SINGLE if name in layout]
+    arrays = {
+        f"single_{kind}": np.concatenate(
+            [_numbers(getattr(extractor, f"{name}_{kind}")) for name in single]
+        )
+        for kind in ("mean", "std")
+    }
+    arrays |= _linear("single", trunk.single) | _linear("joint", trunk.joint)
+    for group in (name for name in ROWS if name in layout):
+        for kind in ("mean", "std"):
+            arrays[f"{group}_{kind}"] = _numbers(getattr(extractor, f"{group}_{kind}"))
+        arrays[f"{group}_rows"] = _numbers(trunk.rows[group].weight)
+        arrays[f"{group}_bias"] = _numbers(trunk.rows[group].bias)
+        arrays[f"{group}_context"] = _numbers(trunk.context[group].weight)
+    if net.heads.windows:
+        arrays |= _linear("window", net.window)
+    if net.heads.prefill:
+        arrays |= _pointer("prefill", net.prefill)
+        arrays["prefill_leave"] = _numbers(net.leave.weight)[0]
+        arrays["prefill_leave_bias"] = _numbers(net.leave.bias)
+    if net.heads.decode:
+        arrays |= _pointer("decode", net.decode)
+    return arrays
+
+
+def _linear(name: str, layer: nn.Linear) -> dict[str, NDArray[np.float32]]:
+    return {f"w_{name}": _numbers(layer.weight), f"b_{name}": _numbers(layer.bias)}
+
+
+def _pointer(name: str, pointer: Any) -> dict[str, NDArray[np.float32]]:
+    return {
+        f"{name}_rows": _numbers(pointer.rows.weight),
+        f"{name}_bias": _numbers(pointer.rows.bias),
+        f"{name}_joint": _numbers(pointer.joint.weight),
+        f"{name}_score": _numbers(pointer.score.weight)[0],
+    }
+
+
+def _numbers(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return tensor.detach().cpu().numpy().astype(np.float32)

@@ -1,0 +1,1 @@
+"""Networks that choose: flat ones, and ones that treat ranks and instances alike."""

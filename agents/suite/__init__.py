@@ -1,0 +1,1 @@
+"""The evaluation suite: which cells, who plays them, and what is said of the results."""

@@ -1,0 +1,216 @@
+"""Who plays a suite: presets, trained agents, and the constants that are tuned for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.suite.definition import Suite
+from agents.suite.trainings import WEIGHTS, experiment_of, is_training
+from sbs_gym import schedulers
+from sbs_gym.config.cluster import ClusterConfig
+from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.schedulers import registry
+
+STATIC_GLOBAL, STATIC_CELL = "static_global", "static_cell"
+STATIC = (STATIC_GLOBAL, STATIC_CELL)
+_LEARNED = "learned:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A row of the tables.
+
+    Attributes:
+        name: As tables show it.
+        words: What `scheduler=…` takes; several for trainings of one agent; none for STATIC.
+        tasks: The task of every word; empty for presets.
+        weights: The file of every word; empty for presets.
+    """
+
+    name: str
+    words: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    weights: tuple[Path, ...] = ()
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a search chooses its constants."""
+        return self.name in STATIC
+
+    def member(self, place: int) -> str:
+        """Return the name of one training in tables of runs."""
+        return self.name if len(self.words) <= 1 else f"{self.name}#{place}"
+
+    def paths(self, suite: Suite, chosen: Sequence[str]) -> list[str]:
+        """Return those of the chosen paths where it can play."""
+        if self.is_static:
+            return [name for name in chosen if name == suite.static.path]
+        if not self.tasks:
+            return list(chosen)
+        return [n for n in chosen if set(self.tasks) <= set(suite.path_named(n).tasks)]
+
+    def cannot_play(self, cluster: ClusterConfig) -> str:
+        """Return why it cannot act on a cluster; empty if it can."""
+        for path in self.weights:
+            meta = read_meta(path)
+            if meta.get("kind") != "mlp":
+                continue
+            shape = meta.get("shape") or {}
+            for field in ("num_prefill", "prefill_dp"):
+                wanted, found = shape.get(field), getattr(cluster, field)
+                if wanted is not None and wanted != found:
+                    return f"not applicable: a network for {field}={wanted}, not {found}"
+        return ""
+
+
+def read_policies(text: str) -> list[Policy]:
+    """Return the policies that `[sbs,agent,{name:[file,file]}]` names, each once.
+
+    A word is a preset, also changed (`sbs:multiplier=0`); `learned:NAME`, or the name of a shipped
+    agent; a weights file or a training's directory; static_global or static_cell. Directories of
+    trainings of one experiment are one policy.
+
+    Raises:
+        ConfigError: If a word means nothing, is named twice, or a file is not there.
+    """
+    found: list[Policy] = []
+    for item in top_level_items(text):
+        if item.startswith("{"):
+            found += [_group(name, members) for name, members in _mapping(item)]
+        else:
+            found.append(_policy(item))
+    found = _merged_trainings(found)
+    names = [policy.name for policy in found]
+    if not names:
+        raise ConfigError(f"policies={text!r} is empty; expected at least one")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"policies={text!r} names {name!r} twice")
+    return found
+
+
+def with_references(policies: Sequence[Policy], suite: Suite) -> list[Policy]:
+    """Return the policies with those in front that every cell needs."""
+    needed = [suite.baseline, suite.blind, suite.budget_rival]
+    given = {policy.name: policy for policy in policies}
+    missing = [_policy(name) for name in needed if name not in given]
+    return [*missing, *policies]
+
+
+def shipped_agents() -> list[str]:
+    """Return the names of the agents that come with the package, sorted."""
+    folder = Path(schedulers.__file__).parent / "learned"
+    return sorted(path.stem for path in folder.glob("*.npz"))
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Return what a weights file says of itself.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = json.loads(str(file["meta"]))
+    except (OSError, ValueError, KeyError) as problem:
+        raise ConfigError(f"policies: {str(path)!r} is no weights file: {problem}") from None
+    if not isinstance(found, dict) or "task" not in found:
+        raise ConfigError(f"policies: {str(path)!r} names no task in its meta")
+    return found
+
+
+def top_level_items(text: str) -> list[str]:
+    """Return the entries of `[a,{b:[c,d]}]` or `a,b`; commas inside brackets do not part them."""
+    inside = text.strip()
+    if inside.startswith("[") and inside.endswith("]"):
+        inside = inside[1:-1]
+    found, depth, word = [], 0, ""
+    for letter in inside:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth == 0:
+            found.append(word)
+            word = ""
+        else:
+            word += letter
+    if depth:
+        raise ConfigError(f"{text!r}: brackets do not match")
+    return [item.strip().strip("'\"") for item in [*found, word] if item.strip()]
+
+
+def _mapping(item: str) -> list[tuple[str, list[str]]]:
+    pairs = []
+    for entry in top_level_items(item.removeprefix("{").removesuffix("}")):
+        name, colon, members = entry.partition(":")
+        if not colon or not name.strip() or not top_level_items(members):
+            raise ConfigError(f"policies: {entry!r} is no group; expected name: [file, file]")
+        pairs.append((name.strip().strip("'\""), top_level_items(members)))
+    return pairs
+
+
+def _policy(word: str) -> Policy:
+    if word in STATIC:
+        return Policy(name=word)
+    path = Path(word).expanduser()
+    if is_training(path) or word.endswith(".npz"):
+        return _from_file(word, path)
+    name = word.removeprefix(_LEARNED)
+    if word.startswith(_LEARNED) or name in shipped_agents():
+        file = Path(name).expanduser()
+        if name.endswith(".npz"):
+            return _from_file(word, file)
+        require_choice("policies: agent", name, shipped_agents())
+        return _from_file(name, Path(schedulers.__file__).parent / "learned" / f"{name}.npz", name)
+    known = {*registry.scheduler_names(), *shipped_agents(), *STATIC}
+    if "/" in word or path.exists():
+        raise ConfigError(
+            f"policies: {word!r} is no weights file (.npz) and no directory with {WEIGHTS}"
+        )
+    require_choice("policies", word.partition(":")[0], known)
+    return Policy(name=word, words=(word,))
+
+
+def _from_file(name: str, path: Path, shipped: str | None = None) -> Policy:
+    file = path / WEIGHTS if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(f"policies: {str(file)!r} is not there; expected a weights file")
+    task = str(read_meta(file)["task"])
+    word = _LEARNED + (shipped or str(file.resolve()))
+    shown = experiment_of(path) if path.is_dir() else name.removeprefix(_LEARNED)
+    return Policy(name=shown, words=(word,), tasks=(task,), weights=(file,))
+
+
+def _group(name: str, members: Sequence[str]) -> Policy:
+    return _joined(name, [_policy(member) for member in members])
+
+
+def _joined(name: str, members: Sequence[Policy]) -> Policy:
+    tasks = tuple(dict.fromkeys(task for one in members for task in one.tasks))
+    if any(not one.tasks for one in members) or len(tasks) != 1:
+        raise ConfigError(
+            f"policies: {name!r} groups {', '.join(one.name for one in members)}; expected "
+            "trained agents of one task"
+        )
+    return Policy(
+        name=name,
+        words=tuple(word for one in members for word in one.words),
+        tasks=tasks,
+        weights=tuple(path for one in members for path in one.weights),
+    )
+
+
+def _merged_trainings(policies: Sequence[Policy]) -> list[Policy]:
+    """Return the policies with trainings of one experiment, given one by one, as one of them."""
+    grouped: dict[str, list[Policy]] = {}
+    for place, policy in enumerate(policies):
+        trained_here = len(policy.weights) == 1 and is_training(policy.weights[0].parent)
+        grouped.setdefault(policy.name if trained_here else f"{place}:", []).append(policy)
+    return [
+        members[0] if len(members) == 1 else _joined(members[0].name, members)
+        for members in grouped.values()
+    ]

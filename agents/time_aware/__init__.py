@@ -1,0 +1,1 @@
+"""Stable-Baselines3 where time between decisions varies: discounts follow from seconds."""

@@ -1,0 +1,95 @@
+"""A training run from its configuration to a policy that the compiled loop plays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
+
+from agents import checkpoint
+from agents.building import build_env, build_model, env_seed, measure_statistics
+from agents.callbacks import BEST, Supervisor
+from agents.config import TrainConfig
+from agents.curve import LearningCurve
+from agents.imitation import imitate
+from agents.tracking import Tracker
+from agents.versions import versions
+from sbs_gym.artifacts import (
+    CONFIG_FILE,
+    check_output_dir,
+    json_writer,
+    read_json,
+    write_all,
+    yaml_writer,
+)
+
+RESULT = "result.json"
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Return what `result.json` holds, after training or going on where a run stopped.
+
+    In `output_dir`: config.yaml; progress.csv, one row per rollout; checkpoint.pt; policy.npz, the
+    best weights of validation; last.npz; result.json once it is finished.
+
+    Raises:
+        ConfigError: If the configuration does not fit together, or `output_dir` holds a run of
+            another one; before any work.
+    """
+    directory = Path(config.output_dir)
+    mapping = config.to_mapping()
+    check_output_dir(directory, mapping)
+    if (directory / RESULT).is_file():
+        return dict(read_json(directory / RESULT))
+    env = build_env(config)  # refuses what does not fit, before anything is written
+    try:
+        write_all(directory, {CONFIG_FILE: yaml_writer(mapping)})
+        with Tracker(config) as tracker:
+            return _train(config, env, tracker)
+    finally:
+        env.close()
+
+
+def _train(config: TrainConfig, env: Any, tracker: Tracker) -> dict[str, Any]:
+    directory = Path(config.output_dir)
+    stored = checkpoint.load(directory)
+    statistics = checkpoint.statistics_in(stored) if stored else measure_statistics(config)
+    env.seed(env_seed(config))
+    model = build_model(config, env, statistics)
+    notes: dict[str, Any] | None = None
+    if stored:
+        notes = checkpoint.restore(model, stored)
+    elif config.imitation.rule is not None:
+        _warm_start(config, model)
+    curve = LearningCurve(notes.pop("curve") if notes else None)
+    model.set_logger(Logger(folder=None, output_formats=[curve, tracker.writer()]))
+    supervisor = Supervisor(config, statistics, curve, tracker, notes)
+    try:
+        _learn(config, model, supervisor)
+        found = {**supervisor.finish(), "versions": versions(), "seed": config.seed}
+    finally:
+        supervisor.close()
+    write_all(directory, {RESULT: json_writer(found)})
+    tracker.finish(found, directory / BEST)
+    return found
+
+
+def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
+    env = build_env(config)
+    try:
+        imitate(model, env, config.imitation, env_seed(config) + 1)
+    finally:
+        env.close()
+
+
+def _learn(config: TrainConfig, model: BaseAlgorithm, supervisor: Supervisor) -> None:
+    left = config.total_steps - model.num_timesteps
+    if left > 0:
+        model.learn(
+            left,
+            callback=supervisor,
+            log_interval=1,
+            reset_num_timesteps=model.num_timesteps == 0 and model._last_obs is None,
+        )

@@ -1,0 +1,99 @@
+"""How good a policy is during training: compiled runs on validation seeds, against the rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agents.config import VALIDATION_SEED, ValidationConfig
+from agents.suite.cells import suite_cells
+from agents.suite.definition import Suite
+from agents.suite.reading import load_suite
+from sbs_gym.config.run import RunConfig
+from sbs_gym.envs.config import scheduler_named
+from sbs_gym.simulate import measured_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a validation found, all as ratios of mean TTFT (or of TPOT) over cells and seeds.
+
+    Attributes:
+        ratio: Geometric mean of policy / baseline.
+        worst: The worst cell's.
+        rival: Geometric mean of policy / the better of the rules, cell by cell.
+        rival_worst: The worst cell's.
+        excess: Mean, over cells and seeds, of the log ratio to the better rule where it is above 0.
+    """
+
+    ratio: float
+    worst: float
+    rival: float
+    rival_worst: float
+    excess: float
+
+    @property
+    def loss(self) -> float:
+        """What the choice of a checkpoint minimises: mean log ratio, and how far rules are ahead.
+
+        A policy that is better on average by losing cells is not what we want.
+        """
+        return math.log(self.ratio) + self.excess
+
+
+class Validation:
+    """Plays a weights file through the train part of a suite.
+
+    Args:
+        config: What is played.
+        tasks: Task of the agent, which decides the path: prefill or full.
+    """
+
+    def __init__(self, config: ValidationConfig, task: str) -> None:
+        suite = load_suite(config.suite)
+        self._metric = "tpot_mean_s" if task == "SBS/DecodeAllocation" else "ttft_mean_s"
+        self._runs = [
+            dataclasses.replace(
+                cell.config, num_requests=config.num_requests, seed=VALIDATION_SEED + k
+            )
+            for cell in suite_cells(suite, [_path_of(suite, task)], "train")
+            for k in range(config.seeds)
+        ]
+        self._rules = (suite.baseline, suite.budget_rival)
+        self._costs: dict[str, np.ndarray] = {}
+
+    def score(self, weights: Path) -> Score:
+        """Return how the policy of a weights file does."""
+        mine = self._play(f"learned:{weights}")
+        baseline, rival = (self._rule_costs(name) for name in self._rules)
+        ratios = np.log(mine / baseline)
+        rivals = np.log(mine / np.minimum(baseline, rival))
+        return Score(
+            ratio=math.exp(ratios.mean()),
+            worst=math.exp(ratios.max()),
+            rival=math.exp(rivals.mean()),
+            rival_worst=math.exp(rivals.max()),
+            excess=float(np.maximum(rivals, 0.0).mean()),
+        )
+
+    def _rule_costs(self, name: str) -> np.ndarray:
+        if name not in self._costs:
+            self._costs[name] = self._play(name)
+        return self._costs[name]
+
+    def _play(self, scheduler: str) -> np.ndarray:
+        rules = scheduler_named(scheduler)
+        return np.array([_cost(run, rules, self._metric) for run in self._runs])
+
+
+def _cost(run: RunConfig, scheduler: object, metric: str) -> float:
+    result = measured_run(dataclasses.replace(run, scheduler=scheduler))
+    return float(result.summary[metric])
+
+
+def _path_of(suite: Suite, task: str) -> str:
+    return next(path.name for path in suite.paths if task in path.tasks)
