@@ -223,7 +223,7 @@ class Reader:
             weights, config = read_weights(self.path), env.config
             layout = layout_on(weights, config.scheduler, config.cluster)
             self._compiled = lay_out(weights, layout, config.cluster)
-        self._compiled.moments[:] = env._observer._stack[0]
+        self._compiled.moments[:] = env._observer.stack[0]
         forward(self._compiled, int(Question.RELEASE))
         np.testing.assert_allclose(self._compiled.logits[:1], logits[:1], atol=1e-5)
         return np.clip(self._compiled.logits[:1], -1, 1)
