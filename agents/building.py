@@ -26,9 +26,9 @@ from agents.time_aware.rollouts import (
     TimeAwarePPO,
     TimeAwareRolloutBuffer,
 )
-from sbs_gym.envs.tasks import ActionLayout
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+from sbs_gym.schedulers.seat import ActionLayout
 
 _SEEDS_APART = 1_000_000  # environments of two training seeds never share one
 _FLAT_POLICIES = {"ppo": FlatPolicy, "maskable_ppo": MaskableFlatPolicy, "dqn": "MlpPolicy"}

@@ -94,7 +94,10 @@ class Supervisor(BaseCallback):
         """Write a checkpoint and the learning curve."""
         self._notes["stored"] = self.num_timesteps
         self._notes["spent_s"] = time.monotonic() - self._began_at_s
-        notes = {**self._notes, "curve": self._curve.rows}
+        pending = dict(
+            self.logger.name_to_value
+        )  # of the last update, logged with the next rollout
+        notes = {**self._notes, "curve": self._curve.rows, "pending": pending}
         checkpoint.save(self._directory, self.model, self._statistics, notes)
         self._curve.save(self._directory)
 

@@ -35,6 +35,6 @@ class LearningCurve(KVWriter):
 
     def save(self, directory: Path) -> None:
         """Write progress.csv, whole or not at all."""
-        table = pd.DataFrame(self.rows)
-        table = table[[STEPS, *sorted(set(table.columns) - {STEPS})]] if self.rows else table
+        table = pd.DataFrame(self.rows, columns=None if self.rows else [STEPS])
+        table = table[[STEPS, *sorted(set(table.columns) - {STEPS})]]
         write_all(directory, {FILE: lambda path: table.to_csv(path, index=False)})

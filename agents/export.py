@@ -6,7 +6,6 @@ docs/learned_schedulers.md has the format; sbs_gym/schedulers/learned/ reads it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +21,9 @@ from torch import nn
 from agents.envs import TrainingEnv
 from agents.policies.sets import ROWS, SINGLE, SetPolicy
 from sbs_gym.artifacts import write_all
-from sbs_gym.sim.features import Group, sizes
+from sbs_gym.sim.features import feature_digest
 
 FORMAT = 1
-_GROUPS = (Group.GLOBAL, Group.INSTANCES, Group.RANKS, Group.DECODE_RANKS, Group.REQUEST)
 
 
 def export(
@@ -62,9 +60,7 @@ def write_weights(path: Path, meta: Mapping[str, Any], arrays: Mapping[str, Any]
 
 def _meta(env: TrainingEnv) -> dict[str, Any]:
     core, config = env.core, env.core.config
-    scheduler = {
-        k: v for k, v in dataclasses.asdict(config.scheduler).items() if k not in ("learned",)
-    }
+    scheduler = {k: v for k, v in dataclasses.asdict(config.scheduler).items() if k != "learned"}
     cluster = config.cluster
     return {
         "format": FORMAT,
@@ -75,7 +71,7 @@ def _meta(env: TrainingEnv) -> dict[str, Any]:
         "num_budgets": core.task.num_budgets,
         "num_orders": core.task.num_orders,
         "history": config.history,
-        "features": features_digest(core.task.sees, cluster),
+        "features": feature_digest(core.task.sees),
         "scheduler": scheduler,
         "shape": {
             "num_prefill": cluster.num_prefill,
@@ -83,13 +79,6 @@ def _meta(env: TrainingEnv) -> dict[str, Any]:
             "num_decode_ranks": cluster.num_decode_ranks,
         },
     }
-
-
-def features_digest(sees: Group, cluster: Any) -> str:
-    """Return a digest of the names of all features that are seen, in order."""
-    tables = sizes(cluster)
-    names = [f.name for group in _GROUPS if group & sees for f in tables[group][1]]
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def mlp_arrays(model: BaseAlgorithm) -> dict[str, NDArray[np.float32]]:

@@ -65,6 +65,8 @@ def _train(config: TrainConfig, env: Any, tracker: Tracker) -> dict[str, Any]:
         _warm_start(config, model)
     curve = LearningCurve(notes.pop("curve") if notes else None)
     model.set_logger(Logger(folder=None, output_formats=[curve, tracker.writer()]))
+    for name, value in (notes.pop("pending") if notes else {}).items():
+        model.logger.record(name, value)
     supervisor = Supervisor(config, statistics, curve, tracker, notes)
     try:
         _learn(config, model, supervisor)

@@ -142,7 +142,7 @@ class SetActorCritic(nn.Module):
             self.decode = Pointer(width)
         self.latent_dim_pi = (
             heads.windows
-            + (layout["ranks"][0] + 1) * heads.prefill
+            + (layout["ranks"][0] + 1 if heads.prefill else 0)
             + (layout["decode_ranks"][0] if heads.decode else 0)
         )
         self.latent_dim_vf = width

@@ -1,0 +1,152 @@
+"""Trained agents from their weights files, without torch: as schedulers, and step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbs_gym.config.learned import read_weights_file, weights_path
+from sbs_gym.config.scheduler import SchedulerConfig
+from sbs_gym.envs.config import scheduler_named
+from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+
+_CLIP = 10.0
+_ROWS = ("instances", "ranks", "decode_ranks")
+_BEST = "policy.npz"
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedAgent:
+    """A trained agent.
+
+    Attributes:
+        name: Name, or path of its file.
+        scheduler: It, as a rule of the compiled loop: RunConfig(scheduler=agent.scheduler).
+        meta: What its file says of it: task, observation, training configuration.
+        arrays: Its weights by name.
+    """
+
+    name: str
+    scheduler: SchedulerConfig
+    meta: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+    def logits(self, observation: Any) -> Array:
+        """Return the logits of all answers, shape (batch, actions).
+
+        Args:
+            observation: A batch in the form that it was trained on: flat, or by groups.
+        """
+        if self.meta["kind"] == "mlp":
+            return self._perceptron(np.asarray(observation, dtype=np.float32))
+        return self._over_sets(observation)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
+    ) -> tuple[NDArray[Any], None]:
+        """Return the best actions of a batch or of one observation, as Stable-Baselines3 does.
+
+        Args:
+            observation: One, or a batch.
+            state, episode_start: Not used; here for the signature.
+            deterministic: Must be true: a shipped agent does not explore.
+            action_masks: Legal actions, of the same batch.
+        """
+        del state, episode_start
+        if not deterministic:
+            raise ValueError("deterministic=False is not allowed; a loaded agent does not explore")
+        whole = observation["global"] if isinstance(observation, Mapping) else observation
+        is_one = np.asarray(whole).ndim == 1
+        if is_one:
+            observation = _as_batch(observation)
+        logits = self.logits(observation)
+        if action_masks is not None and self.meta["action"] not in ("multi", "box"):
+            masks = np.asarray(action_masks, dtype=bool).reshape(logits.shape)
+            logits = np.where(masks, logits, -np.inf)
+        actions = self._actions(logits)
+        return (actions[0] if is_one else actions), None
+
+    def _actions(self, logits: Array) -> NDArray[Any]:
+        if self.meta["action"] == "box":
+            return np.clip(logits[:, :1], -1.0, 1.0)
+        if self.meta["action"] == "multi":
+            parts = (logits[:, :NUM_MULTIPLIERS], logits[:, NUM_MULTIPLIERS:])
+            return np.stack([part.argmax(axis=1) for part in parts], axis=1)
+        return logits.argmax(axis=1)
+
+    def _act(self, values: Array) -> Array:
+        return np.maximum(values, 0.0) if self.meta["activation"] == "relu" else np.tanh(values)
+
+    def _perceptron(self, seen: Array) -> Array:
+        a = self.arrays
+        values = np.clip((seen - a["mean"]) / a["std"], -_CLIP, _CLIP)
+        last = sum(name.startswith("w") for name in a) - 1
+        for number in range(last):
+            values = self._act(values @ a[f"w{number}"].T + a[f"b{number}"])
+        return values @ a[f"w{last}"].T + a[f"b{last}"]
+
+    def _over_sets(self, seen: Mapping[str, Any]) -> Array:
+        a = self.arrays
+        single = np.concatenate([seen[n] for n in ("global", "request") if n in seen], axis=1)
+        context = self._act(self._standard("single", single) @ a["w_single"].T + a["b_single"])
+        pooled, states = [context], {}
+        for group in (name for name in _ROWS if name in seen):
+            rows = self._standard(group, seen[group]) @ a[f"{group}_rows"].T
+            shared = (context @ a[f"{group}_context"].T)[:, None]
+            states[group] = self._act(rows + shared + a[f"{group}_bias"])
+            pooled += [states[group].mean(axis=1), states[group].max(axis=1)]
+        joint = self._act(np.concatenate(pooled, axis=1) @ a["w_joint"].T + a["b_joint"])
+        return np.concatenate(self._segments(joint, states), axis=1)
+
+    def _segments(self, joint: Array, states: Mapping[str, Array]) -> list[Array]:
+        a, segments = self.arrays, []
+        if "w_window" in a:
+            segments.append(joint @ a["w_window"].T + a["b_window"])
+        if "prefill_score" in a:
+            leave = joint @ a["prefill_leave"].reshape(-1) + a["prefill_leave_bias"].reshape(-1)
+            segments += [self._scores("prefill", joint, states["ranks"]), leave[:, None]]
+        if "decode_score" in a:
+            segments.append(self._scores("decode", joint, states["decode_ranks"]))
+        return segments
+
+    def _scores(self, which: str, joint: Array, rows: Array) -> Array:
+        a = self.arrays
+        shared = (joint @ a[f"{which}_joint"].T)[:, None]
+        states = self._act(rows @ a[f"{which}_rows"].T + shared + a[f"{which}_bias"])
+        return states @ a[f"{which}_score"].reshape(-1)
+
+    def _standard(self, part: str, seen: Any) -> Array:
+        values = (np.asarray(seen, np.float32) - self.arrays[f"{part}_mean"]) / (
+            self.arrays[f"{part}_std"]
+        )
+        return np.clip(values, -_CLIP, _CLIP)
+
+
+def load(agent: str) -> LoadedAgent:
+    """Return an agent by its name, its weights file or the directory of its training."""
+    folder = Path(agent)
+    word = str(folder / _BEST) if folder.is_dir() else agent
+    file = read_weights_file(str(weights_path(word)))
+    return LoadedAgent(
+        name=agent,
+        scheduler=scheduler_named(f"learned:{word}"),
+        meta=file.meta,
+        arrays=file.arrays,
+    )
+
+
+def _as_batch(observation: Any) -> Any:
+    if isinstance(observation, Mapping):
+        return {name: np.asarray(part)[None] for name, part in observation.items()}
+    return np.asarray(observation)[None]

@@ -1,0 +1,140 @@
+"""Put a trained agent into the package: `python -m agents.ship runs=[DIR,…] [evaluation=DIR]`.
+
+Of several trainings of one experiment the median one ships, by the validation that also chose its
+weights: neither the best nor one chosen on test seeds. Beside the weights goes a model card.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from omegaconf import OmegaConf
+
+from agents.callbacks import BEST
+from agents.export import write_weights
+from agents.training import RESULT
+from sbs_gym.artifacts import CONFIG_FILE, read_json, read_yaml, require_files, write_all
+from sbs_gym.config.learned import read_weights_file
+from sbs_gym.errors import ConfigError, SbsGymError
+from sbs_gym.schedulers import learned
+
+_HELP = """python -m agents.ship runs=[DIR,DIR,…] [name=NAME] [evaluation=DIR]
+
+Copies the policy of the median training into the package, with a model card beside it.
+
+  runs        directories of finished trainings of one experiment, at least one per seed
+  name        of the agent; default: the experiment's
+  evaluation  directory of `python -m agents.evaluate`, whose tables go into the card
+  output_dir  where to; default: sbs_gym/schedulers/learned
+"""
+_LOSS = "best_loss"
+
+
+def ship(
+    runs: Sequence[Path], name: str | None, evaluation: Path | None, output_dir: Path | None = None
+) -> Path:
+    """Return the weights file that was written, with its card beside it.
+
+    Raises:
+        ConfigError: If the runs are not finished, or not of one experiment.
+    """
+    results = [_finished(run) for run in runs]
+    configs = [read_yaml(run / CONFIG_FILE) for run in runs]
+    names = sorted({config["name"] for config in configs})
+    if len(names) != 1:
+        raise ConfigError(f"runs are of several experiments: {', '.join(names)}; expected one")
+    chosen = median_of([result.get(_LOSS) for result in results])
+    target = Path(output_dir or Path(learned.__file__).parent)
+    agent = name or names[0]
+    found = read_weights_file(str(runs[chosen] / BEST))
+    meta = {**found.meta, "about": f"{agent}: median of {len(runs)} trainings"}
+    write_weights(target / f"{agent}.npz", meta, found.arrays)
+    card = _card(agent, configs, results, chosen, evaluation)
+    write_all(target, {f"{agent}.md": lambda path: path.write_text(card, encoding="utf-8")})
+    return target / f"{agent}.npz"
+
+
+def median_of(losses: Sequence[float | None]) -> int:
+    """Return the place of the median, of two the worse one; the first if nothing was validated."""
+    if any(loss is None for loss in losses):
+        return 0
+    return int(np.argsort(losses, kind="stable")[len(losses) // 2])
+
+
+def _finished(run: Path) -> dict[str, Any]:
+    require_files(run, (RESULT, BEST, CONFIG_FILE))
+    return dict(read_json(run / RESULT))
+
+
+def _card(
+    agent: str,
+    configs: Sequence[Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
+    chosen: int,
+    evaluation: Path | None,
+) -> str:
+    config = configs[chosen]
+    lines = [
+        f"# {agent}",
+        "",
+        f"Acts in `{config['env']['id']}`; plays as `scheduler=learned:{agent}`.",
+        f"Trained by `python -m agents.train experiment={config['name']} seed={config['seed']}`,",
+        f"the median by validation of {len(configs)} trainings; git revision {_revision()}.",
+        "",
+        "| seed | best after | mean TTFT / sbs | / better rule | worst cell / better rule |",
+        "|---|---|---|---|---|",
+        *(_row(one, result) for one, result in zip(configs, results, strict=True)),
+        "",
+        "Validation: train part of the suite, validation seeds. Versions: "
+        + ", ".join(f"{k} {v}" for k, v in results[chosen]["versions"].items() if k != "code")
+        + ".",
+    ]
+    if evaluation is not None:
+        tables = require_files(evaluation, ("suite.md",)) / "suite.md"
+        lines += ["", tables.read_text(encoding="utf-8").replace("\n#", "\n##").strip()]
+    saved = yaml.safe_dump(dict(config), sort_keys=False).strip()
+    return "\n".join([*lines, "", "## Configuration", "", "```yaml", saved, "```", ""])
+
+
+def _row(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    ratios = [result.get(f"validation/{name}") for name in ("ratio", "rival", "rival_worst")]
+    told = " | ".join("" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
+    return f"| {config['seed']} | {result.get('best_steps', '')} | {told} |"
+
+
+def _revision() -> str:
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Ship what the command line names."""
+    given = list(sys.argv[1:] if words is None else words)
+    if not given or "--help" in given or "-h" in given:
+        print(_HELP)
+        return 0
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(given))
+        known = {"runs", "name", "evaluation", "output_dir"}
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f"{unknown[0]!r} is not known. Known: {', '.join(sorted(known))}")
+        runs = [Path(run) for run in values.get("runs") or []]
+        if not runs:
+            raise ConfigError("runs is missing; expected runs=[DIR,DIR,…]")
+        paths = {k: Path(values[k]) for k in ("evaluation", "output_dir") if values.get(k)}
+        print(ship(runs, values.get("name"), paths.get("evaluation"), paths.get("output_dir")))
+    except SbsGymError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
