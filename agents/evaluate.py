@@ -158,6 +158,7 @@ def _sheets(found: Evaluation, baseline: str) -> list[sheets.Sheet | str]:
             shown.append(sheets.load_sheet(path, cells, baseline))
             shown.append(sheets.headline_sheet(path, found.suite["headline"][path], baseline))
             shown.append(sheets.cell_sheet(path, cells, baseline))
+            shown += sheets.median_lines(found.suite["headline"][path], found.suite["policies"])
         shown += sheets.refused_lines(cells)
     if found.overload is not None:
         shown.append(sheets.overload_sheet(found.overload["cells"]))

@@ -78,12 +78,7 @@ def setting(machine: Sequence[str], workload: Sequence[str], arrivals: Sequence[
     )
 
 
-def scheduler_named(word: str) -> SchedulerConfig:
-    """Return the scheduler that `scheduler=<word>` means."""
-    return _compose((f"scheduler={word}",)).scheduler
-
-
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _compose(words: tuple[str, ...]) -> RunConfig:
     return load_config(words)
 

@@ -62,9 +62,9 @@ class Policy:
             if meta.get("kind") != "mlp":
                 continue
             shape = meta.get("shape") or {}
-            for field in ("num_prefill", "prefill_dp"):
-                wanted, found = shape.get(field), getattr(cluster, field)
-                if wanted is not None and wanted != found:
+            for field, found in _shape(cluster).items():
+                wanted = shape.get(field, found)
+                if wanted != found:
                     return f"not applicable: a network for {field}={wanted}, not {found}"
         return ""
 
@@ -123,6 +123,14 @@ def read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or "task" not in found:
         raise ConfigError(f"policies: {str(path)!r} names no task in its meta")
     return found
+
+
+def _shape(cluster: ClusterConfig) -> dict[str, int]:
+    return {
+        "num_prefill": cluster.num_prefill,
+        "prefill_dp": cluster.prefill_dp,
+        "num_decode_ranks": cluster.num_decode * cluster.decode_dp,
+    }
 
 
 def top_level_items(text: str) -> list[str]:

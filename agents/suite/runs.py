@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from agents.suite.cells import SuiteCell, scheduler_named
+from agents.suite.cells import SuiteCell
 from sbs_gym.cells import CellStore, Progress, inputs_of, run_cells, worker_pool
 from sbs_gym.config.run import RunConfig
+from sbs_gym.envs.config import scheduler_named
 from sbs_gym.metrics.columns import SUMMARY_KEYS
 
 CELL_COLUMNS = ("part", "path", "workload", "load", "arrivals", "change")

@@ -148,14 +148,9 @@ def _over(
     if not cells:
         return {"num_cells": 0}
     runs = [by_cell[cell["cell"]] for cell in cells]
-    ratios = [cell["policies"][policy]["ttft_ratio"] for cell in cells]
-    worst = int(np.nanargmax(ratios))
-    told: dict[str, Any] = {
-        "num_cells": len(cells),
-        "worst_cell": cells[worst]["cell"],
-        "worst_ratio": ratios[worst],
-        f"share_worse_than_{suite.baseline}": share_above(ratios, WORSE_BY),
-    }
+    told: dict[str, Any] = {"num_cells": len(cells)}
+    for name, prefix in (("ttft", ""), ("tpot", "tpot_")):
+        told |= _worst(cells, policy, name, prefix, suite.baseline)
     for name, metric in RATIOS.items():
         grid = _mean_over_cells([logs_of(one, policy, suite.baseline, metric) for one in runs])
         told |= _named(f"{name}_ratio", ratio_of(grid, tail=name == "ttft_p99"))
@@ -172,6 +167,21 @@ def _over(
         per_cell = [ratio_of(one).ratio for one in logs]
         told[f"share_worse_than_{rival}"] = share_above(per_cell, WORSE_BY)
     return told
+
+
+def _worst(
+    cells: Sequence[Mapping[str, Any]], policy: str, name: str, prefix: str, baseline: str
+) -> dict[str, Any]:
+    """Return the worst cell and the share that is worse than the baseline; nothing without both."""
+    ratios = np.array([cell["policies"][policy][f"{name}_ratio"] for cell in cells])
+    if np.isnan(ratios).all():
+        return {}
+    worst = int(np.nanargmax(ratios))
+    return {
+        f"{prefix}worst_cell": cells[worst]["cell"],
+        f"{prefix}worst_ratio": float(ratios[worst]),
+        f"{prefix}share_worse_than_{baseline}": share_above(list(ratios), WORSE_BY),
+    }
 
 
 def _better(runs: pd.DataFrame, suite: Suite) -> str:

@@ -74,6 +74,19 @@ def headline_sheet(path: str, told: Mapping[str, Mapping[str, Any]], baseline: s
     return Sheet(title=title, columns=columns, rows=rows)
 
 
+def median_lines(
+    told: Mapping[str, Mapping[str, Any]], policies: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return which training is the median one of every policy that has several."""
+    lines = []
+    for name, one in told.items():
+        median = one.get("median_training")
+        if median is not None:
+            word = policies[name]["words"][median["training"]]
+            lines.append(f"{name}: the median training is {word}: {interval(median, 'ttft_ratio')}")
+    return lines
+
+
 def load_sheet(path: str, cells: Sequence[Mapping[str, Any]], baseline: str) -> Sheet:
     """Return the TTFT ratio of every policy by workload and load, geometric mean over arrivals."""
     here = [cell for cell in cells if cell["path"] == path]

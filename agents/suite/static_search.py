@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.suite.cells import SuiteCell, scheduler_named
+from agents.suite.cells import SuiteCell
 from agents.suite.definition import StaticSearch
 from agents.suite.runs import shifted
 from sbs_gym import artifacts
 from sbs_gym.cells import Progress, inputs_of, run_cells, worker_pool
 from sbs_gym.config.scheduler import SchedulerConfig
+from sbs_gym.envs.config import scheduler_named
 from sbs_gym.errors import ConfigError
 from sbs_gym.result import code_digest
 

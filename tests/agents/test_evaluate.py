@@ -15,7 +15,9 @@ from agents.suite import evaluation
 from agents.suite.definition import Admission
 from agents.suite.reading import load_suite
 from agents.suite.scores import admission, headline, score_cell
+from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.groups import conf_directory
+from tests.learned.networks import Writer
 
 POLICIES = "[sbs,work_conserving,static_global,static_cell]"
 
@@ -299,6 +301,23 @@ def _missing_keys(runs):
     from sbs_gym.metrics.columns import SUMMARY_KEYS
 
     return [key for key in SUMMARY_KEYS if key not in runs.columns]
+
+
+@pytest.mark.slow
+def test_networks_play_the_suite_and_the_shifts_that_fit_their_shape(suite_file, tmp_path):
+    cluster = ClusterConfig(num_prefill=2, prefill_dp=4, num_decode=0)
+    for name, seed in (("a", 0), ("b", 1)):
+        Writer("SBS/WindowBudget-v0", "multi", cluster, seed=seed).write(tmp_path / f"{name}.npz")
+    pair = f"policies=[{{pair: [{tmp_path}/a.npz, {tmp_path}/b.npz]}}]"
+    asked = [f"suite={suite_file}", pair, "seeds=3", "tables=[suite,shift]"]
+    assert command.main([*asked, f"output_dir={tmp_path / 'out'}"]) == 0
+    text = (tmp_path / "out" / "suite.md").read_text()
+    assert f"pair: the median training is learned:{tmp_path}" in text
+    one = told(tmp_path / "out")["headline"]["prefill"]["pair"]
+    assert one["ttft_ratio_low"] < one["ttft_ratio"] < one["ttft_ratio_high"]
+    left_out = {c["change"]: c["not_applicable"] for c in told(tmp_path / "out", "shift")["cells"]}
+    assert "prefill_dp=4, not 32" in left_out["DP32"]["pair"]
+    assert not left_out["fixed time 0.02 s"]
 
 
 def test_paths_of_a_call_are_those_of_its_agents():
