@@ -10,9 +10,10 @@ from typing import Any
 
 from agents.suite import figures, sheets
 from agents.suite.definition import SPLITS, Suite
-from agents.suite.evaluation import TABLES, Evaluation, Request, check, evaluate
+from agents.suite.evaluation import Evaluation, evaluate
 from agents.suite.policies import read_policies
 from agents.suite.reading import load_suite
+from agents.suite.request import TABLES, Request, check
 from sbs_gym import artifacts
 from sbs_gym.commands.progress import ProgressReport, kept_runs_told
 from sbs_gym.commands.words import items, split_words, whole

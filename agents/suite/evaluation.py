@@ -9,71 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from agents.suite import beside, static_search
 from agents.suite.cells import SuiteCell, suite_cells
-from agents.suite.definition import Suite
 from agents.suite.policies import STATIC_CELL, STATIC_GLOBAL, Policy, with_references
+from agents.suite.request import Request, check, chosen_cells
 from agents.suite.runs import Job, job_of, play
 from agents.suite.scores import headline, score_cell
 from sbs_gym import artifacts
 from sbs_gym.cells import Progress
-from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.result import code_digest
 
-TABLES = ("suite", "overload", "shift")
 _PACKAGES = ("sbs-gym", "numpy", "numba", "scipy", "pandas")
 Told = Callable[[str], AbstractContextManager[Progress]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is asked for.
-
-    Attributes:
-        suite: The suite with its part and path.
-        policies: As named; the references of the suite are added.
-        split: Of the seeds.
-        seeds: Workload seeds, inside the split.
-        output_dir: Where runs and results go.
-        static_dir: Where searches for static_global and static_cell are kept.
-        tables: Which of TABLES.
-        jobs: Processes.
-    """
-
-    suite: Suite
-    policies: Sequence[Policy]
-    split: str
-    seeds: Sequence[int]
-    output_dir: Path
-    static_dir: Path
-    tables: Sequence[str] = TABLES
-    jobs: int = 1
-
-    def __post_init__(self) -> None:
-        require_number("jobs", self.jobs, 1, 256, integer=True)
-
-    @property
-    def paths(self) -> list[str]:
-        """The paths of the call: as said, else where the agents act, prefill for presets alone."""
-        known = [path.name for path in self.suite.paths]
-        if self.suite.path is not None:
-            return known if self.suite.path == "all" else [self.suite.path]
-        agents = [policy for policy in self.policies if policy.tasks]
-        found = [name for name in known if any(p.paths(self.suite, [name]) for p in agents)]
-        return found or known[:1]
-
-    def config(self) -> dict[str, Any]:
-        """Return what config.yaml of the output directory holds; policies may be added later."""
-        suite = self.suite.to_mapping()
-        del suite["part"], suite["path"]
-        told = {"suite": suite, "split": self.split, "seeds": list(self.seeds)}
-        found: dict[str, Any] = artifacts.plain(told)
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,33 +41,6 @@ class Evaluation:
     overload: dict[str, Any] | None
     shift: dict[str, Any] | None
     runs: pd.DataFrame
-
-
-def check(request: Request) -> None:
-    """Raise ConfigError if something asked for cannot be played; nothing is run.
-
-    Raises:
-        ConfigError: If no policy plays on a path, an agent cannot act on a cluster of the suite,
-            there is no cell, or the output directory holds another evaluation.
-    """
-    for policy in request.policies:
-        played = policy.paths(request.suite, request.paths)
-        if not played:
-            raise ConfigError(
-                f"policies: {policy.name!r} ({', '.join(policy.tasks) or 'tuned constants'}) does "
-                f"not act on the path {', '.join(request.paths)}; give suite.path=all"
-            )
-        for cell in _cells(request, played)[:1]:
-            reason = policy.cannot_play(cell.config.cluster)
-            if reason:
-                raise ConfigError(f"policies: {policy.name!r}: {reason}")
-    if not _cells(request, request.paths):
-        raise ConfigError(f"suite.part={request.suite.part!r} has no cell in this suite")
-    for cell in _cells(request, request.paths)[:1]:
-        for policy in request.policies:
-            if not policy.is_static:
-                job_of(cell, {policy.name: policy.words}, request.seeds[:1])
-    artifacts.check_output_dir(request.output_dir, request.config())
 
 
 def evaluate(request: Request, told: Told) -> Evaluation:
@@ -152,10 +76,6 @@ def evaluate(request: Request, told: Told) -> Evaluation:
     return Evaluation(suite=suite, overload=overload, shift=shift, runs=together)
 
 
-def _cells(request: Request, paths: Sequence[str]) -> list[SuiteCell]:
-    return suite_cells(request.suite, paths, request.suite.part)
-
-
 def _with_constants(
     request: Request, told: Told
 ) -> tuple[list[Policy], static_search.Chosen | None]:
@@ -168,7 +88,7 @@ def _with_constants(
     train = suite_cells(suite, [search.path], "train")
     wanted = {cell.key: cell for cell in train if STATIC_GLOBAL in asked}
     if STATIC_CELL in asked and "suite" in request.tables:
-        wanted |= {cell.key: cell for cell in _cells(request, [search.path])}
+        wanted |= {cell.key: cell for cell in chosen_cells(request, [search.path])}
     first, last = suite.splits["validation"]
     seeds = range(first, min(first + search.num_seeds, last + 1))
     words = static_search.candidates(search)
@@ -198,7 +118,7 @@ def _suite(
     chosen: static_search.Chosen | None,
     told: Told,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    cells = _cells(request, request.paths)
+    cells = chosen_cells(request, request.paths)
     jobs = [
         job_of(cell, _players(policies, request, cell, chosen), request.seeds) for cell in cells
     ]

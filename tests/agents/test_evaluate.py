@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from agents import evaluate as command
-from agents.suite import evaluation
 from agents.suite.definition import Admission
 from agents.suite.reading import load_suite
+from agents.suite.request import Request
 from agents.suite.scores import admission, headline, score_cell
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.groups import conf_directory
@@ -322,7 +322,7 @@ def test_networks_play_the_suite_and_the_shifts_that_fit_their_shape(suite_file,
 
 def test_paths_of_a_call_are_those_of_its_agents():
     suite = load_suite("v1")
-    request = evaluation.Request(
+    request = Request(
         suite=suite,
         policies=command.read_policies("[sbs]"),
         split="test",
