@@ -7,7 +7,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gymnasium as gym
 import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -84,6 +86,22 @@ def env_options(config: TrainConfig) -> dict[str, Any]:
 
 def _has_masks(config: TrainConfig) -> bool:
     return config.agent.algorithm == "maskable_ppo"
+
+
+def require_learnable(config: TrainConfig, env: TrainingEnv | MixedEnv) -> None:
+    """Raise ConfigError unless the algorithm can choose actions of this form."""
+    space, algorithm = env.action_space, config.agent.algorithm
+    allowed: tuple[type[gym.Space[Any]], ...] = {
+        "dqn": (Discrete,),
+        "maskable_ppo": (Discrete, MultiDiscrete),
+        "ppo": (Discrete, MultiDiscrete, Box),
+    }[algorithm]
+    if not isinstance(space, allowed):
+        names = " or ".join(kind.__name__ for kind in allowed)
+        raise ConfigError(
+            f"env.action={config.env.get('action')!r} gives {space}; agent.algorithm="
+            f"{algorithm!r} chooses from {names}"
+        )
 
 
 def env_seed(config: TrainConfig) -> int:

@@ -75,8 +75,8 @@ class AgentConfig:
         for name in ("tau_lambda_s", "target_kl"):
             if getattr(self, name) is not None:
                 require_number(f"agent.{name}", getattr(self, name), 0, 1e9, low_open=True)
+        require_number("agent.batch_size", self.batch_size, 2, 100_000_000, integer=True)
         for name in (
-            "batch_size",
             "rollout_steps",
             "epochs",
             "buffer_size",

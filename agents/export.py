@@ -19,15 +19,21 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from agents.envs import TrainingEnv
+from agents.mixed_env import MixedEnv
 from agents.policies.sets import ROWS, SINGLE, SetPolicy
 from sbs_gym.artifacts import write_all
+from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.sim.features import feature_digest
 
 FORMAT = 1
 
 
 def export(
-    model: BaseAlgorithm, env: TrainingEnv, path: Path, *, about: Mapping[str, Any] | None = None
+    model: BaseAlgorithm,
+    env: TrainingEnv | MixedEnv,
+    path: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the policy of a model, whole or not at all.
 
@@ -58,10 +64,24 @@ def write_weights(path: Path, meta: Mapping[str, Any], arrays: Mapping[str, Any]
     write_all(path.parent, {path.name: write})
 
 
-def _meta(env: TrainingEnv) -> dict[str, Any]:
+def shape_of(cluster: ClusterConfig) -> dict[str, int]:
+    """Return the numbers of a cluster outside of which an mlp does not play."""
+    return {
+        "num_prefill": cluster.num_prefill,
+        "prefill_dp": cluster.prefill_dp,
+        "num_decode_ranks": cluster.num_decode_ranks,
+    }
+
+
+def played_cluster(env: TrainingEnv | MixedEnv) -> ClusterConfig:
+    """Return the cluster that a weights file is made for: of `env.clusters` the last."""
+    last = env.parts[-1] if isinstance(env, MixedEnv) else env
+    return last.core.config.cluster
+
+
+def _meta(env: TrainingEnv | MixedEnv) -> dict[str, Any]:
     core, config = env.core, env.core.config
     scheduler = {k: v for k, v in dataclasses.asdict(config.scheduler).items() if k != "learned"}
-    cluster = config.cluster
     return {
         "format": FORMAT,
         "task": core.task.id,
@@ -73,11 +93,7 @@ def _meta(env: TrainingEnv) -> dict[str, Any]:
         "history": config.history,
         "features": feature_digest(core.task.sees),
         "scheduler": scheduler,
-        "shape": {
-            "num_prefill": cluster.num_prefill,
-            "prefill_dp": cluster.prefill_dp,
-            "num_decode_ranks": cluster.num_decode_ranks,
-        },
+        "shape": shape_of(played_cluster(env)),
     }
 
 

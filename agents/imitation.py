@@ -9,13 +9,28 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
-from agents.config import ImitationConfig
+from agents.config import ImitationConfig, TrainConfig
 from agents.envs import TrainingEnv
 from agents.observations import parts
 from sbs_gym.envs.play import RulePlayer
 from sbs_gym.errors import ConfigError
 
 _BATCH = 1024
+
+
+def require_imitable(config: TrainConfig, env: Any) -> None:
+    """Raise ConfigError unless the rule to imitate, if any, can be learned from in `env`."""
+    rule = config.imitation.rule
+    if rule is None:
+        return
+    if config.agent.algorithm == "dqn":
+        raise ConfigError(
+            f"imitation.rule={rule!r}: the Q network of agent.algorithm='dqn' has no likelihood; "
+            "expected ppo, maskable_ppo, or imitation.rule=null"
+        )
+    if config.env.get("clusters") is not None:
+        raise ConfigError(f"imitation.rule={rule!r} beside env.clusters; expected one env.cluster")
+    RulePlayer(env, rule)  # refuses rules whose answers the action space does not contain
 
 
 def imitate(model: BaseAlgorithm, env: TrainingEnv, config: ImitationConfig, seed: int) -> float:
@@ -26,12 +41,7 @@ def imitate(model: BaseAlgorithm, env: TrainingEnv, config: ImitationConfig, see
         env: Where the rule plays; another one than the model's, so that this stands as it did.
         config: Which rule, and how long.
         seed: Of episodes and batches.
-
-    Raises:
-        ConfigError: If the action space does not contain the rule's answers.
     """
-    if not hasattr(model.policy, "evaluate_actions"):
-        raise ConfigError("imitation.rule: a Q network has no likelihood; expected ppo or null")
     if config.rule is None:
         raise ConfigError("imitation.rule=None: nothing to imitate")
     seen, actions, masks = _collect(env, config.rule, config.decisions, seed)

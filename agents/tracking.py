@@ -6,6 +6,7 @@ breaks says so once and is left alone.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,8 @@ class Tracker:
             self._guarded(self._run.finish, exit_code=int(kind is not None))
 
     def _start(self) -> None:
+        # wandb takes this package for another one named agents, and advertises its tracing.
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         import wandb
 
         config = self._config

@@ -9,12 +9,20 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 
 from agents import checkpoint
-from agents.building import build_env, build_model, env_seed, measure_statistics
+from agents.building import (
+    build_env,
+    build_model,
+    env_seed,
+    measure_statistics,
+    require_learnable,
+)
 from agents.callbacks import BEST, Supervisor
 from agents.config import TrainConfig
 from agents.curve import LearningCurve
-from agents.imitation import imitate
+from agents.export import played_cluster, shape_of
+from agents.imitation import imitate, require_imitable
 from agents.tracking import Tracker
+from agents.validation import Validation
 from agents.versions import versions
 from sbs_gym.artifacts import (
     CONFIG_FILE,
@@ -43,13 +51,23 @@ def train(config: TrainConfig) -> dict[str, Any]:
     check_output_dir(directory, mapping)
     if (directory / RESULT).is_file():
         return dict(read_json(directory / RESULT))
-    env = build_env(config)  # refuses what does not fit, before anything is written
+    env = build_env(config)
     try:
+        _refuse(config, env)  # what does not fit, before anything is written
         write_all(directory, {CONFIG_FILE: yaml_writer(mapping)})
         with Tracker(config) as tracker:
             return _train(config, env, tracker)
     finally:
         env.close()
+
+
+def _refuse(config: TrainConfig, env: Any) -> None:
+    require_learnable(config, env)
+    require_imitable(config, env)
+    if config.validation.suite is not None:
+        validation = Validation(config.validation, env.core.task.id)
+        if config.policy.kind == "mlp":
+            validation.require_shape(shape_of(played_cluster(env)))
 
 
 def _train(config: TrainConfig, env: Any, tracker: Tracker) -> dict[str, Any]:
@@ -95,3 +113,5 @@ def _learn(config: TrainConfig, model: BaseAlgorithm, supervisor: Supervisor) ->
             log_interval=1,
             reset_num_timesteps=model.num_timesteps == 0 and model._last_obs is None,
         )
+    else:  # stopped behind the last checkpoint: only the end is missing
+        supervisor.init_callback(model)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from agents.config import VALIDATION_SEED, ValidationConfig
+from agents.export import shape_of
 from agents.suite.cells import suite_cells
 from agents.suite.definition import Suite
 from agents.suite.reading import load_suite
 from sbs_gym.config.run import RunConfig
 from sbs_gym.envs.config import scheduler_named
+from sbs_gym.errors import ConfigError
 from sbs_gym.simulate import measured_run
 
 
@@ -55,6 +58,7 @@ class Validation:
 
     def __init__(self, config: ValidationConfig, task: str) -> None:
         suite = load_suite(config.suite)
+        self._suite = config.suite
         self._metric = "tpot_mean_s" if task == "SBS/DecodeAllocation" else "ttft_mean_s"
         self._runs = [
             dataclasses.replace(
@@ -65,6 +69,17 @@ class Validation:
         ]
         self._rules = (suite.baseline, suite.budget_rival)
         self._costs: dict[str, np.ndarray] = {}
+
+    def require_shape(self, shape: Mapping[str, int]) -> None:
+        """Raise ConfigError unless an mlp made for `shape` can play all runs."""
+        for run in self._runs:
+            found = shape_of(run.cluster)
+            if found != shape:
+                raise ConfigError(
+                    f"validation.suite={self._suite!r}: it plays {found}, and an mlp trained with "
+                    f"{dict(shape)} plays no other; expected that cluster, policy=set, or "
+                    "validation.suite=null"
+                )
 
     def score(self, weights: Path) -> Score:
         """Return how the policy of a weights file does."""
