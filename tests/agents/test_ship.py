@@ -1,0 +1,98 @@
+"""Shipping: the median training, with a card, and nothing unfinished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+import agents
+from agents.ship import main, median_of, ship
+from agents.training import train
+from sbs_gym.errors import ConfigError
+from tests.agents.tiny import arrays_in, tiny
+
+pytestmark = pytest.mark.usefixtures("few_observations")
+
+LOSSES = (-0.10, -0.30, -0.20)  # of seeds 0, 1 and 2: the median is that of seed 2
+
+
+def edited(path, **changes):
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | changes))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, few_observations):
+    directory = tmp_path_factory.mktemp("runs")
+    for seed, loss in enumerate(LOSSES):
+        run = directory / f"seed{seed}"
+        train(tiny(run, f"seed={seed}", "total_steps=128"))
+        ratios = {f"validation/{name}": 1.0 + loss for name in ("ratio", "rival", "rival_worst")}
+        edited(run / "result.json", best_loss=loss, best_steps=128, **ratios)
+    return [directory / f"seed{seed}" for seed in range(3)]
+
+
+def test_the_median_is_between_and_of_two_the_worse_one():
+    assert median_of([3.0, 1.0, 2.0]) == 2
+    assert median_of([1.0, 2.0]) == 1
+    assert median_of([2.0, 1.0, 4.0, 3.0]) == 3
+    assert median_of([None, 1.0]) == 0
+
+
+def test_the_median_training_ships_with_its_card(runs, tmp_path):
+    words = [f"runs=[{','.join(map(str, runs))}]", "name=mine", f"output_dir={tmp_path}"]
+    assert main(words) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.npz", "mine.md"}
+    shipped, median = arrays_in(tmp_path / "mine.npz"), arrays_in(runs[2] / "policy.npz")
+    assert shipped.keys() == median.keys()
+    assert all(np.array_equal(shipped[name], median[name]) for name in median)
+    card = (tmp_path / "mine.md").read_text()
+    assert "experiment=window_budget_mlp seed=2" in card
+    assert "| 1 | 128 | 0.700 | 0.700 | 0.700 |" in card
+    saved = yaml.safe_load(card.split("```yaml")[1].split("```")[0])
+    assert saved == yaml.safe_load((runs[2] / "config.yaml").read_text())
+
+
+def test_what_ships_is_loaded_and_answers(runs, tmp_path):
+    agent = agents.load(str(ship(runs, "mine", None, tmp_path)))
+    assert agent.meta["about"] == "mine: median of 3 trainings"
+    actions, _ = agent.predict(np.zeros((5, len(agent.arrays["mean"]))))
+    assert actions.shape == (5, 2)
+    assert agent.scheduler.learned == str(tmp_path / "mine.npz")
+
+
+def test_the_tables_of_an_evaluation_go_into_the_card(runs, tmp_path):
+    (tmp_path / "suite.md").write_text("# Suite\n\n| cell | ratio |\n")
+    ship(runs, "mine", tmp_path, tmp_path / "out")
+    assert "| cell | ratio |" in (tmp_path / "out" / "mine.md").read_text()
+
+
+def test_an_unfinished_training_does_not_ship(runs, tmp_path, capsys):
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(runs[0], unfinished)
+    (unfinished / "result.json").unlink()
+    words = [f"runs=[{runs[1]},{unfinished}]", f"output_dir={tmp_path / 'out'}"]
+    assert main(words) == 2
+    assert "holds no finished result; missing: result.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_trainings_of_two_experiments_have_no_median(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+    config = yaml.safe_load((other / "config.yaml").read_text()) | {"name": "another"}
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match="several experiments: another, window_budget_mlp"):
+        ship([runs[0], other], None, None, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "words, message", [(["seeds=3"], "'seeds' is not known"), (["name=mine"], "runs is missing")]
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exits_with_2(words, message, capsys):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err

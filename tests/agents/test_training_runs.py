@@ -1,0 +1,111 @@
+"""What a training leaves, and that the same configuration leaves the same."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from agents.training import train
+from tests.agents.tiny import arrays_in, tiny, words_for
+
+pytestmark = pytest.mark.usefixtures("few_observations")
+
+
+def same(one, other):
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, few_observations):
+    directory = tmp_path_factory.mktemp("trained") / "run"
+    train(tiny(directory))
+    return directory
+
+
+def run_main(monkeypatch, *words):
+    """Run `python -m agents.train` in this process."""
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])
+    runpy.run_module("agents.train", run_name="__main__")
+
+
+def test_a_training_leaves_its_configuration_curve_weights_checkpoint_and_result(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "config.yaml",
+        "progress.csv",
+        "policy.npz",
+        "last.npz",
+        "checkpoint.pt",
+        "result.json",
+    }
+    curve = pd.read_csv(trained / "progress.csv")
+    # A rollout is 8 environments x 16 steps; the last update is told with no rollout behind it.
+    assert curve["time/total_timesteps"].tolist() == list(range(128, 1025, 128))
+    with np.load(trained / "policy.npz") as file:
+        meta = json.loads(str(file["meta"]))
+    assert meta["task"] == "SBS/WindowBudget"
+    assert meta["steps"] == 1024
+    assert meta["training"] == yaml.safe_load((trained / "config.yaml").read_text())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(trained, tmp_path):
+    for seed in (0, 1):
+        train(tiny(tmp_path / str(seed), f"seed={seed}"))
+    first = arrays_in(trained / "policy.npz")
+    assert same(first, arrays_in(tmp_path / "0" / "policy.npz"))
+    other = arrays_in(tmp_path / "1" / "policy.npz")
+    assert all(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_a_training_is_repeated_from_its_saved_configuration_alone(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_main(
+        monkeypatch,
+        "--config-path",
+        trained,
+        "--config-name",
+        "config",
+        f"output_dir={tmp_path / 'again'}",
+    )
+    assert same(arrays_in(trained / "policy.npz"), arrays_in(tmp_path / "again" / "policy.npz"))
+
+
+def test_a_sweep_trains_every_seed_in_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = words_for("outputs/${name}/seed${seed}", "hydra.sweep.dir=outputs/sweep")
+    run_main(monkeypatch, "--multirun", "seed=0,1", *words)
+    runs = [tmp_path / "outputs" / "window_budget_mlp" / f"seed{seed}" for seed in (0, 1)]
+    assert all((run / "result.json").is_file() for run in runs)
+    assert not same(*(arrays_in(run / "policy.npz") for run in runs))
+
+
+def test_a_mistake_on_the_command_line_is_one_line_and_exits_with_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run_main(monkeypatch, "seed=10000")
+    assert left.value.code == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        "error: seed=10000 is out of range; expected a whole number in [0, 9999]"
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_validation_keeps_the_weights_of_the_smallest_loss(tmp_path):
+    words = ("validation.suite=v1", "validation.every_steps=256", "validation.num_requests=200")
+    cluster = ("env.cluster.num_prefill=3", "env.cluster.prefill_dp=16")  # the suite's
+    found = train(tiny(tmp_path, *words, *cluster, "validation.seeds=1"))
+    curve = pd.read_csv(tmp_path / "progress.csv").set_index("time/total_timesteps")
+    losses = curve["validation/loss"].dropna()
+    assert len(losses) >= 4
+    assert found["best_loss"] == losses.min()
+    assert found["best_steps"] == losses.idxmin()
+    with np.load(tmp_path / "policy.npz") as file:
+        assert json.loads(str(file["meta"]))["steps"] == found["best_steps"]
