@@ -74,7 +74,7 @@ class Supervisor(BaseCallback):
         found = {f"validation/{k}": v for k, v in dataclasses.asdict(score).items()}
         found["validation/loss"] = score.loss
         self._curve.write(found, {}, self.num_timesteps)
-        self._tracker.log(found, self.num_timesteps)
+        self._tracker.log_at(found, self.num_timesteps)
         best = self._notes["best_loss"]
         if best is None or score.loss < best:
             self._notes |= {"best_loss": score.loss, "best_steps": self.num_timesteps, **found}

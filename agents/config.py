@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.envs import REWARD_UNITS
 from sbs_gym.config.groups import section_from_mapping
 from sbs_gym.errors import ConfigError, require_choice, require_number
 
 ALGORITHMS = ("ppo", "maskable_ppo", "dqn")
 POLICIES = ("mlp", "set")
 SCHEDULES = ("linear", "constant")
+REWARD_UNITS = ("baseline", "request", "none")
 WANDB_MODES = ("offline", "online", "disabled")
 TRAIN_SEEDS, VALIDATION_SEED = 10_000, 10_000  # train below, validation from there on
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.config import REWARD_UNITS
 from agents.critic_sight import WithCriticSight, critic_sight
 from sbs_gym.config.run import RunConfig
 from sbs_gym.envs.episodes import Episode
@@ -15,7 +16,6 @@ from sbs_gym.envs.sb3 import SB3SchedulingEnv
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.simulate import measured_run
 
-REWARD_UNITS = ("baseline", "request", "none")
 _LOAD_STEP = 0.05  # costs are measured at loads that far apart
 _NUM_REQUESTS = 4_000
 _SEED = 9_999  # the last of the training seeds

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.config import WandbConfig
 from agents.suite import figures, sheets
 from agents.suite.definition import SPLITS, Suite
 from agents.suite.evaluation import Evaluation, evaluate
+from agents.suite.mirrored import mirror_evaluation
 from agents.suite.policies import read_policies
 from agents.suite.reading import load_suite
 from agents.suite.request import TABLES, Request, check
@@ -21,6 +24,7 @@ from sbs_gym.errors import ConfigError, SbsGymError, require_choice, require_num
 from sbs_gym.report import tables
 
 OWN = ("suite", "policies", "seeds", "split", "tables", "jobs", "output_dir", "static_dir")
+_WANDB = ("wandb.mode", "wandb.project", "wandb.entity")
 _SUITE = "suite."
 HELP = """
 python -m agents.evaluate policies=[a,b,…] output_dir=DIR [key=value ...]
@@ -44,6 +48,8 @@ with that of sbs, paired by seed with 95 % intervals. sbs, round_robin and sbs_b
   tables      of suite, overload, shift; default all three
   jobs        processes; default 1
   static_dir  where the tuning of the constants is kept; default output_dir/static
+  wandb.mode  offline (default), online or disabled: the mirror, one run per policy, in
+              output_dir/wandb; also wandb.project and wandb.entity
 
   python -m agents.evaluate policies=[sbs,work_conserving,static_global] jobs=2 output_dir=outputs/a
   python -m agents.evaluate policies=[outputs/ppo/seed0,outputs/ppo/seed1] suite.part=test \\
@@ -61,16 +67,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP.strip())
         return 0 if words else 2
     try:
+        settings, words = read_wandb(words)
         request = read_request(words)
         with kept_runs_told(request.output_dir):
             found = evaluate(request, _report)
         write(found, request.output_dir, request.suite.baseline)
+        if found.suite is not None:
+            mirror_evaluation(settings, request, found.suite)
     except (SbsGymError, OSError) as problem:
         return _complain(str(problem), 2)
     except KeyboardInterrupt as stop:
         return _complain(f"interrupted; {stop}" if str(stop) else "interrupted", 130)
     tables.show(*_shown(found, request.suite.baseline), f"written to {request.output_dir}")
     return 0
+
+
+def read_wandb(words: Sequence[str]) -> tuple[WandbConfig, list[str]]:
+    """Return the settings of the mirror, and the words that are not about it.
+
+    Without a word the mode is that of the environment variable WANDB_MODE, else offline.
+    """
+    given = {"wandb.mode": os.environ.get("WANDB_MODE", "offline")}
+    own, rest = split_words(words, _WANDB)
+    values = {key.removeprefix("wandb."): value for key, value in (given | own).items() if value}
+    return WandbConfig(**values), rest
 
 
 def read_request(words: Sequence[str]) -> Request:

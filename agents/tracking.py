@@ -1,94 +1,47 @@
-"""The mirror of a run in Weights & Biases; whatever it holds is on disk too.
-
-A run without the library, without network, or whose connection is lost goes on: a mirror that
-breaks says so once and is left alone.
-"""
+"""The mirror of a training run, its learning curve and its weights."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from stable_baselines3.common.logger import KVWriter
 
 from agents.config import TrainConfig
+from agents.mirror import Mirror
+from sbs_gym.artifacts import CONFIG_FILE
+
+_RESULT = "result.json"
 
 
-class Tracker:
-    """One run of wandb, or nothing under mode=disabled."""
+class Tracker(Mirror):
+    """One training in wandb, grouped with those that differ by seed only."""
 
-    def __init__(self, config: TrainConfig, *, job_type: str = "train") -> None:
-        self._config, self._job_type = config, job_type
-        self._run: Any = None
-
-    def __enter__(self) -> Tracker:
-        wandb = self._config.wandb
-        if wandb.mode != "disabled":
-            self._guarded(self._start)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._run is not None:
-            self._guarded(self._run.finish, exit_code=int(kind is not None))
-
-    def _start(self) -> None:
-        # wandb takes this package for another one named agents, and advertises its tracing.
-        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
-        import wandb
-
-        config = self._config
-        directory = Path(config.output_dir)
-        self._run = wandb.init(
-            mode=config.wandb.mode,
-            project=config.wandb.project,
-            entity=config.wandb.entity,
-            dir=str(directory),
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(
+            config.wandb,
+            directory=Path(config.output_dir),
             group=config.name,
-            job_type=self._job_type,
+            job_type="train",
             name=f"{config.name}-seed{config.seed}",
-            id=None,
-            tags=[config.name, str(config.env["id"]), config.agent.algorithm, *config.wandb.tags],
+            tags=[config.name, str(config.env["id"]), config.agent.algorithm],
             config=config.to_mapping(),
-            settings=wandb.Settings(silent=True),
         )
-
-    def log(self, values: dict[str, Any], steps: int) -> None:
-        """Mirror numbers at a count of decisions."""
-        if self._run is not None:
-            self._guarded(self._run.log, {**values, "time/total_timesteps": steps})
+        self._agent = config.name
 
     def writer(self) -> KVWriter:
         """Return what mirrors the logger of Stable-Baselines3."""
         return _Writer(self)
 
+    def log_at(self, values: dict[str, Any], steps: int) -> None:
+        """Mirror numbers at a count of decisions."""
+        self.log({**values, "time/total_timesteps": steps})
+
     def finish(self, result: dict[str, Any], weights: Path) -> None:
         """Mirror the result and the weights file."""
-        if self._run is not None:
-            self._guarded(self._upload, result, weights)
-
-    def _upload(self, result: dict[str, Any], weights: Path) -> None:
-        import wandb
-
-        self._run.summary.update({k: v for k, v in result.items() if not isinstance(v, dict)})
-        artifact = wandb.Artifact(self._config.name, type="model", metadata=result)
-        for path in (weights, weights.parent / "config.yaml", weights.parent / "result.json"):
-            artifact.add_file(str(path))
-        self._run.log_artifact(artifact)
-
-    def _guarded(self, call: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            call(*args, **kwargs)
-        except Exception as problem:  # a mirror must not end a run
-            self._run = None
-            print(f"wandb is left alone from here on: {problem}", file=sys.stderr)
+        self.summarise(result)
+        files = [weights, weights.parent / CONFIG_FILE, weights.parent / _RESULT]
+        self.artifact(self._agent, files, result)
 
 
 class _Writer(KVWriter):
@@ -98,7 +51,7 @@ class _Writer(KVWriter):
     def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
         del key_excluded
         numbers = {k: float(v) for k, v in key_values.items() if not isinstance(v, str)}
-        self._tracker.log(numbers, step)
+        self._tracker.log_at(numbers, step)
 
     def close(self) -> None:
         """The tracker is closed by whoever opened it."""

@@ -11,3 +11,9 @@ def few_observations():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agents.observations.NUM_SEEN", 500)
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_mirror(monkeypatch):
+    """Evaluations leave no run of wandb behind, but where a test asks for one."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
