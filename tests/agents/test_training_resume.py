@@ -19,18 +19,19 @@ STORED_AT, STOPPED_AT = 384, 700
 CASES = {
     "ppo": ("window_budget_mlp", ()),
     "a policy over sets": ("window_budget_ppo", ()),
-    # Fewer rows than are collected: the replay has gone round when it is stored again.
+    # Fewer rows than are collected, so that the replay has gone round when it is stored, and a
+    # period of the target network that does not divide what was collected.
     "dqn": (
         "window_budget_dqn",
         (
             "agent.buffer_size=320",
             "agent.learning_starts=128",
-            "agent.target_every=64",
+            "agent.target_every=200",
             "++agent.exploration_frac=0.8",
         ),
     ),
     "several clusters": ("window_budget_sizes", ()),
-    "after imitation": ("window_budget_mlp", ("imitation.rule=sbs", "+imitation.decisions=256")),
+    "after imitation": ("window_budget_mlp", ("imitation.rule=sbs", "++imitation.decisions=256")),
 }
 
 
