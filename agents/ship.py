@@ -53,7 +53,11 @@ def ship(
     target = Path(output_dir or Path(learned.__file__).parent)
     agent = name or names[0]
     found = read_weights_file(str(runs[chosen] / BEST))
-    meta = {**found.meta, "about": f"{agent}: median of {len(runs)} trainings"}
+    meta = {
+        **found.meta,
+        "about": f"{agent}: median of {len(runs)} trainings",
+        "training": _anywhere(found.meta["training"]),
+    }
     write_weights(target / f"{agent}.npz", meta, found.arrays)
     card = _card(agent, configs, results, chosen, evaluation)
     write_all(target, {f"{agent}.md": lambda path: path.write_text(card, encoding="utf-8")})
@@ -65,6 +69,11 @@ def median_of(losses: Sequence[float | None]) -> int:
     if any(loss is None for loss in losses):
         return 0
     return int(np.argsort(losses, kind="stable")[len(losses) // 2])
+
+
+def _anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration without the folder of the machine that it ran on."""
+    return {**config, "output_dir": f"outputs/train/{config['name']}/seed{config['seed']}"}
 
 
 def _finished(run: Path) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def _card(
     if evaluation is not None:
         tables = require_files(evaluation, ("suite.md",)) / "suite.md"
         lines += ["", tables.read_text(encoding="utf-8").replace("\n#", "\n##").strip()]
-    saved = yaml.safe_dump(dict(config), sort_keys=False).strip()
+    saved = yaml.safe_dump(_anywhere(config), sort_keys=False).strip()
     return "\n".join([*lines, "", "## Configuration", "", "```yaml", saved, "```", ""])
 
 

@@ -54,7 +54,9 @@ def test_the_median_training_ships_with_its_card(runs, tmp_path):
     assert "experiment=window_budget_mlp seed=2" in card
     assert "| 1 | 128 | 0.700 | 0.700 | 0.700 |" in card
     saved = yaml.safe_load(card.split("```yaml")[1].split("```")[0])
-    assert saved == yaml.safe_load((runs[2] / "config.yaml").read_text())
+    trained = yaml.safe_load((runs[2] / "config.yaml").read_text())
+    anywhere = {"output_dir": "outputs/train/window_budget_mlp/seed2"}  # no folder of this machine
+    assert saved == trained | anywhere
 
 
 def test_what_ships_is_loaded_and_answers(runs, tmp_path):
