@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from agents.suite.definition import Suite
 from agents.suite.reading import load_suite
 from sbs_gym.config.run import RunConfig
 from sbs_gym.envs.config import scheduler_named
+from sbs_gym.envs.play import require_playable
+from sbs_gym.envs.tasks import TASKS
 from sbs_gym.errors import ConfigError
 from sbs_gym.simulate import measured_run
 
@@ -28,7 +31,7 @@ class Score:
     Attributes:
         ratio: Geometric mean of policy / baseline.
         worst: The worst cell's.
-        rival: Geometric mean of policy / the better of the rules, cell by cell.
+        rival: Geometric mean of policy / the better of the rules that it could play, cell by cell.
         rival_worst: The worst cell's.
         excess: Mean, over cells and seeds, of the log ratio to the better rule where it is above 0.
     """
@@ -67,7 +70,7 @@ class Validation:
             for cell in suite_cells(suite, [_path_of(suite, task)], "train")
             for k in range(config.seeds)
         ]
-        self._rules = (suite.baseline, suite.budget_rival)
+        self._rules = rules_within(task, (suite.baseline, suite.budget_rival))
         self._costs: dict[str, np.ndarray] = {}
 
     def require_shape(self, shape: Mapping[str, int]) -> None:
@@ -84,9 +87,9 @@ class Validation:
     def score(self, weights: Path) -> Score:
         """Return how the policy of a weights file does."""
         mine = self._play(f"learned:{weights}")
-        baseline, rival = (self._rule_costs(name) for name in self._rules)
-        ratios = np.log(mine / baseline)
-        rivals = np.log(mine / np.minimum(baseline, rival))
+        rules = [self._rule_costs(name) for name in self._rules]
+        ratios = np.log(mine / rules[0])
+        rivals = np.log(mine / np.minimum.reduce(rules))
         return Score(
             ratio=math.exp(ratios.mean()),
             worst=math.exp(ratios.max()),
@@ -103,6 +106,20 @@ class Validation:
     def _play(self, scheduler: str) -> np.ndarray:
         rules = scheduler_named(scheduler)
         return np.array([_cost(run, rules, self._metric) for run in self._runs])
+
+
+def rules_within(task: str, rules: Sequence[str]) -> tuple[str, ...]:
+    """Return those rules whose answers the actions of a task contain above the first of them.
+
+    An agent that chooses no budget cannot be held to a rule that does.
+    """
+    background = scheduler_named(rules[0])
+    found = []
+    for name in rules:
+        with contextlib.suppress(ConfigError):
+            require_playable(TASKS[task], background, scheduler_named(name))
+            found.append(name)
+    return tuple(found)
 
 
 def _cost(run: RunConfig, scheduler: object, metric: str) -> float:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from agents.training import train
+from agents.validation import rules_within
 from tests.agents.tiny import arrays_in, tiny, words_for
 
 pytestmark = pytest.mark.usefixtures("few_observations")
@@ -109,3 +110,9 @@ def test_validation_keeps_the_weights_of_the_smallest_loss(tmp_path):
     assert found["best_steps"] == losses.idxmin()
     with np.load(tmp_path / "policy.npz") as file:
         assert json.loads(str(file["meta"]))["steps"] == found["best_steps"]
+
+
+def test_an_agent_is_held_to_rules_that_it_could_play():
+    rules = ("sbs", "sbs_budget")
+    assert rules_within("SBS/WindowBudget", rules) == rules
+    assert rules_within("SBS/Window", rules) == ("sbs",)
