@@ -1,4 +1,4 @@
-"""Put a trained agent into the package: `python -m agents.ship runs=[DIR,…] [evaluation=DIR]`.
+"""Put a trained agent into the package: `python -m agents.ship runs=[DIR,…]`.
 
 Of several trainings of one experiment the median one ships, by the validation that also chose its
 weights: neither the best nor one chosen on test seeds. Beside the weights goes a model card.
@@ -6,7 +6,6 @@ weights: neither the best nor one chosen on test seeds. Beside the weights goes 
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,20 +23,23 @@ from sbs_gym.config.learned import read_weights_file
 from sbs_gym.errors import ConfigError, SbsGymError
 from sbs_gym.schedulers import learned
 
-_HELP = """python -m agents.ship runs=[DIR,DIR,…] [name=NAME] [evaluation=DIR]
+_HELP = """python -m agents.ship runs=[DIR,DIR,…] [name=NAME] [evaluations=[DIR,…]]
 
 Copies the policy of the median training into the package, with a model card beside it.
 
   runs        directories of finished trainings of one experiment, at least one per seed
   name        of the agent; default: the experiment's
-  evaluation  directory of `python -m agents.evaluate`, whose tables go into the card
+  evaluations directories of `python -m agents.evaluate`, whose tables go into the card
   output_dir  where to; default: sbs_gym/schedulers/learned
 """
 _LOSS = "best_loss"
 
 
 def ship(
-    runs: Sequence[Path], name: str | None, evaluation: Path | None, output_dir: Path | None = None
+    runs: Sequence[Path],
+    name: str | None,
+    evaluations: Sequence[Path] = (),
+    output_dir: Path | None = None,
 ) -> Path:
     """Return the weights file that was written, with its card beside it.
 
@@ -59,7 +61,7 @@ def ship(
         "training": _anywhere(found.meta["training"]),
     }
     write_weights(target / f"{agent}.npz", meta, found.arrays)
-    card = _card(agent, configs, results, chosen, evaluation)
+    card = _card(agent, configs, results, chosen, runs, evaluations)
     write_all(target, {f"{agent}.md": lambda path: path.write_text(card, encoding="utf-8")})
     return target / f"{agent}.npz"
 
@@ -86,41 +88,45 @@ def _card(
     configs: Sequence[Mapping[str, Any]],
     results: Sequence[Mapping[str, Any]],
     chosen: int,
-    evaluation: Path | None,
+    runs: Sequence[Path],
+    evaluations: Sequence[Path],
 ) -> str:
-    config = configs[chosen]
+    config, made_with = configs[chosen], results[chosen]["versions"]
+    told = [f"{k} {v}" for k, v in made_with.items() if k not in ("code", "revision")]
+    revision = made_with.get("revision", "unknown")
     lines = [
         f"# {agent}",
         "",
         f"Acts in `{config['env']['id']}`; plays as `scheduler=learned:{agent}`.",
         f"Trained by `python -m agents.train experiment={config['name']} seed={config['seed']}`,",
-        f"the median by validation of {len(configs)} trainings; git revision {_revision()}.",
+        f"the median by validation of {len(configs)} trainings; git revision {revision}.",
         "",
         "| seed | best after | mean TTFT / sbs | / better rule | worst cell / better rule |",
         "|---|---|---|---|---|",
         *(_row(one, result) for one, result in zip(configs, results, strict=True)),
         "",
-        "Validation: train part of the suite, validation seeds. Versions: "
-        + ", ".join(f"{k} {v}" for k, v in results[chosen]["versions"].items() if k != "code")
-        + ".",
+        f"Validation: train part of the suite, validation seeds. Versions: {', '.join(told)}.",
     ]
-    if evaluation is not None:
-        tables = require_files(evaluation, ("suite.md",)) / "suite.md"
-        lines += ["", tables.read_text(encoding="utf-8").replace("\n#", "\n##").strip()]
+    if evaluations and len(runs) > 1:
+        lines += ["", f"Where all {len(runs)} trainings were evaluated they stand as one policy."]
+    for evaluation in evaluations:
+        lines += ["", _tables(evaluation, runs, configs)]
     saved = yaml.safe_dump(_anywhere(config), sort_keys=False).strip()
     return "\n".join([*lines, "", "## Configuration", "", "```yaml", saved, "```", ""])
+
+
+def _tables(evaluation: Path, runs: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of an evaluation, with runs named as on any machine."""
+    text = (require_files(evaluation, ("suite.md",)) / "suite.md").read_text(encoding="utf-8")
+    for run, config in zip(runs, configs, strict=True):
+        text = text.replace(str(run), _anywhere(config)["output_dir"])
+    return text.strip()
 
 
 def _row(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     ratios = [result.get(f"validation/{name}") for name in ("ratio", "rival", "rival_worst")]
     told = " | ".join("" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
     return f"| {config['seed']} | {result.get('best_steps', '')} | {told} |"
-
-
-def _revision() -> str:
-    words = ["git", "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(words, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -131,14 +137,15 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     try:
         values = OmegaConf.to_container(OmegaConf.from_dotlist(given))
-        known = {"runs", "name", "evaluation", "output_dir"}
+        known = {"runs", "name", "evaluations", "output_dir"}
         if unknown := sorted(set(values) - known):
             raise ConfigError(f"{unknown[0]!r} is not known. Known: {', '.join(sorted(known))}")
         runs = [Path(run) for run in values.get("runs") or []]
         if not runs:
             raise ConfigError("runs is missing; expected runs=[DIR,DIR,…]")
-        paths = {k: Path(values[k]) for k in ("evaluation", "output_dir") if values.get(k)}
-        print(ship(runs, values.get("name"), paths.get("evaluation"), paths.get("output_dir")))
+        evaluations = [Path(one) for one in values.get("evaluations") or []]
+        output_dir = Path(values["output_dir"]) if values.get("output_dir") else None
+        print(ship(runs, values.get("name"), evaluations, output_dir))
     except SbsGymError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

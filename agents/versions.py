@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 from sbs_gym.result import code_digest
 
@@ -11,7 +13,7 @@ _PACKAGES = ("numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-c
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of the libraries that matter, and a digest of the code."""
+    """Return versions of Python and of the libraries that matter, git revision, code digest."""
     import sbs_gym
 
     found = {name: version(name) for name in _PACKAGES}
@@ -19,5 +21,17 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "sbs_gym": sbs_gym.__version__,
         "code": code_digest(),
+        "revision": _revision(),
         **found,
     }
+
+
+def _revision() -> str:
+    """Return the git revision of this checkout; "unknown" outside of one."""
+    words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        here = Path(__file__).resolve().parent
+        found = subprocess.run(words, cwd=here, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -60,7 +60,7 @@ def test_the_median_training_ships_with_its_card(runs, tmp_path):
 
 
 def test_what_ships_is_loaded_and_answers(runs, tmp_path):
-    agent = agents.load(str(ship(runs, "mine", None, tmp_path)))
+    agent = agents.load(str(ship(runs, "mine", (), tmp_path)))
     assert agent.meta["about"] == "mine: median of 3 trainings"
     actions, _ = agent.predict(np.zeros((5, len(agent.arrays["mean"]))))
     assert actions.shape == (5, 2)
@@ -68,9 +68,12 @@ def test_what_ships_is_loaded_and_answers(runs, tmp_path):
 
 
 def test_the_tables_of_an_evaluation_go_into_the_card(runs, tmp_path):
-    (tmp_path / "suite.md").write_text("# Suite\n\n| cell | ratio |\n")
-    ship(runs, "mine", tmp_path, tmp_path / "out")
-    assert "| cell | ratio |" in (tmp_path / "out" / "mine.md").read_text()
+    (tmp_path / "suite.md").write_text(f"| cell | ratio |\n\nthe median is {runs[1]}\n")
+    ship(runs, "mine", [tmp_path], tmp_path / "out")
+    card = (tmp_path / "out" / "mine.md").read_text()
+    assert "| cell | ratio |" in card
+    assert "the median is outputs/train/window_budget_mlp/seed1" in card
+    assert str(runs[1]) not in card
 
 
 def test_an_unfinished_training_does_not_ship(runs, tmp_path, capsys):

@@ -1,0 +1,85 @@
+"""The agents that ship: they load, play without torch, and do what their card says they do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import agents
+from sbs_gym import load_config
+from sbs_gym.config.learned import learned_names, read_weights_file, weights_path
+from sbs_gym.envs.config import scheduler_named
+from sbs_gym.simulate import measured_run
+
+WORDS = ["cluster=h800_3p1d", "cluster.num_decode=0", "timing=linear", "num_requests=6000"]
+MOST_BYTES = 500_000
+
+
+def ttft_mean_s(scheduler, *words):
+    config = load_config([*WORDS, *words])
+    config = dataclasses.replace(config, scheduler=scheduler_named(scheduler), seed=20_500)
+    return measured_run(config).summary["ttft_mean_s"]
+
+
+def test_the_window_and_budget_agent_ships():
+    assert {"window_budget_ppo", "window_ppo"} <= set(learned_names())
+
+
+@pytest.mark.parametrize("name", learned_names())
+def test_a_shipped_agent_is_small_and_has_a_card(name):
+    path = weights_path(name)
+    assert path.stat().st_size < MOST_BYTES
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    for part in ("experiment=", "seed", "git revision", "## Configuration"):
+        assert part in card
+
+
+@pytest.mark.parametrize("name", learned_names())
+def test_a_shipped_agent_says_how_it_was_trained(name):
+    training = read_weights_file(name).meta["training"]
+    assert training["seed"] < 10_000
+    assert training["env"]["id"].startswith("SBS/")
+    assert not Path(training["output_dir"]).is_absolute()
+
+
+@pytest.mark.parametrize("name", learned_names())
+def test_a_shipped_agent_loads_in_one_line(name):
+    agent = agents.load(name)
+    assert agent.scheduler.learned == name
+    assert agent.meta["task"] == agent.meta["training"]["env"]["id"].removesuffix("-v0")
+
+
+@pytest.mark.parametrize("load", [0.5, 0.85])
+def test_the_window_and_budget_agent_beats_sbs_on_short_prompts(load):
+    words = ("workload=sbs_short", f"load={load}")
+    assert ttft_mean_s("learned:window_budget_ppo", *words) < 0.9 * ttft_mean_s("sbs", *words)
+
+
+def test_the_window_and_budget_agent_beats_the_rules_on_lengths_it_never_saw():
+    words = ("workload=deepseek_r1_like", "load=0.7")
+    mine = ttft_mean_s("learned:window_budget_ppo", *words)
+    assert mine < 0.95 * min(ttft_mean_s(rule, *words) for rule in ("sbs", "sbs_budget"))
+
+
+def test_the_command_line_plays_a_shipped_agent_without_torch(tmp_path):
+    # A module that cannot be imported stands in for an installation without the extra [agents].
+    code = (
+        "import sys; sys.modules['torch'] = None; from sbs_gym.cli import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["simulate", "scheduler=learned:window_budget_ppo", *WORDS, "num_requests=500"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, f"output_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert found["num_finished"] == 500
