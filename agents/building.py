@@ -100,7 +100,7 @@ def require_learnable(config: TrainConfig, env: TrainingEnv | MixedEnv) -> None:
         names = " or ".join(kind.__name__ for kind in allowed)
         raise ConfigError(
             f"env.action={config.env.get('action')!r} gives {space}; agent.algorithm="
-            f"{algorithm!r} chooses from {names}"
+            f"{algorithm!r} chooses from {names} (such as env.action=flat of SBS/WindowBudget)"
         )
 
 

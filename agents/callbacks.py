@@ -14,6 +14,7 @@ from agents.config import TrainConfig
 from agents.curve import LearningCurve
 from agents.export import export
 from agents.observations import Statistics
+from agents.stopping import GentleStop
 from agents.tracking import Tracker
 from agents.validation import Validation
 from sbs_gym.commands.progress import ProgressReport
@@ -34,9 +35,11 @@ class Supervisor(BaseCallback):
         statistics: Statistics,
         curve: LearningCurve,
         tracker: Tracker,
+        stop: GentleStop,
         notes: dict[str, Any] | None,
     ) -> None:
         super().__init__()
+        self._stop = stop
         self._config, self._statistics = config, statistics
         self._curve, self._tracker = curve, tracker
         self._directory = Path(config.output_dir)
@@ -58,8 +61,14 @@ class Supervisor(BaseCallback):
             notes["validated"] + self._config.validation.every_steps
         ):
             self.validate()
+        if self._stop.asked:
+            if steps > notes["stored"]:
+                self.store()
+            raise KeyboardInterrupt
         if steps >= notes["stored"] + self._config.checkpoint_every_steps:
             self.store()
+        elif self._curve.is_behind():
+            self._curve.save(self._directory)
 
     def _on_step(self) -> bool:
         return True

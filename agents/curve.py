@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sbs_gym.artifacts import write_all
 
 FILE = "progress.csv"
 STEPS = "time/total_timesteps"
+_SAVED_EVERY_S = 10.0
 
 
 class LearningCurve(KVWriter):
@@ -23,6 +25,7 @@ class LearningCurve(KVWriter):
 
     def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
         self.rows = list(rows or [])
+        self._saved_at_s = time.monotonic()
 
     def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
         """Keep a row of numbers."""
@@ -30,11 +33,16 @@ class LearningCurve(KVWriter):
         numbers = {k: float(v) for k, v in key_values.items() if not isinstance(v, str)}
         self.rows.append({**numbers, STEPS: step})
 
+    def is_behind(self) -> bool:
+        """Return whether the file is older than a few seconds."""
+        return time.monotonic() > self._saved_at_s + _SAVED_EVERY_S
+
     def close(self) -> None:
         """Nothing is open."""
 
     def save(self, directory: Path) -> None:
         """Write progress.csv, whole or not at all."""
+        self._saved_at_s = time.monotonic()
         table = pd.DataFrame(self.rows, columns=None if self.rows else [STEPS])
         table = table[[STEPS, *sorted(set(table.columns) - {STEPS})]]
         write_all(directory, {FILE: lambda path: table.to_csv(path, index=False)})

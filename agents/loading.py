@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sbs_gym.config.learned import read_weights_file, weights_path
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import scheduler_named
+from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 
 _CLIP = 10.0
@@ -34,8 +35,8 @@ class LoadedAgent:
 
     name: str
     scheduler: SchedulerConfig
-    meta: Mapping[str, Any]
-    arrays: Mapping[str, Array]
+    meta: Mapping[str, Any] = field(repr=False)
+    arrays: Mapping[str, Array] = field(repr=False)
 
     def logits(self, observation: Any) -> Array:
         """Return the logits of all answers, shape (batch, actions).
@@ -66,6 +67,7 @@ class LoadedAgent:
         del state, episode_start
         if not deterministic:
             raise ValueError("deterministic=False is not allowed; a loaded agent does not explore")
+        self._require_seen(observation)
         whole = observation["global"] if isinstance(observation, Mapping) else observation
         is_one = np.asarray(whole).ndim == 1
         if is_one:
@@ -76,6 +78,29 @@ class LoadedAgent:
             logits = np.where(masks, logits, -np.inf)
         actions = self._actions(logits)
         return (actions[0] if is_one else actions), None
+
+    def _require_seen(self, observation: Any) -> None:
+        """Raise ConfigError unless the observation is of the form that it was trained on."""
+        task, history = self.meta["task"], self.meta["history"]
+        form = "flat" if self.meta["kind"] == "mlp" else "dict"
+        ways = f"gym.make('{task}-v0', observation='{form}', history={history})"
+        if isinstance(observation, Mapping) != (form == "dict"):
+            raise ConfigError(f"agent {self.name!r} answers observations of {ways}")
+        if form == "flat":
+            found = {"flat": np.asarray(observation).shape[-1]}
+            wanted = {"flat": len(self.arrays["mean"])}
+        else:
+            single = [observation[name] for name in ("global", "request") if name in observation]
+            found = {"single": sum(np.asarray(part).shape[-1] for part in single)}
+            wanted = {"single": len(self.arrays["single_mean"])}
+            for group in (name for name in _ROWS if f"{name}_mean" in self.arrays):
+                part = observation.get(group)
+                found[group] = 0 if part is None else np.asarray(part).shape[-1]
+                wanted[group] = len(self.arrays[f"{group}_mean"])
+        if found != wanted:
+            raise ConfigError(
+                f"agent {self.name!r}: features {found}, expected {wanted}, as in {ways}"
+            )
 
     def _actions(self, logits: Array) -> NDArray[Any]:
         if self.meta["action"] == "box":

@@ -57,7 +57,7 @@ def ship(
     found = read_weights_file(str(runs[chosen] / BEST))
     meta = {
         **found.meta,
-        "about": f"{agent}: median of {len(runs)} trainings",
+        "about": _about(agent, configs[chosen], len(runs)),
         "training": _anywhere(found.meta["training"]),
     }
     write_weights(target / f"{agent}.npz", meta, found.arrays)
@@ -71,6 +71,15 @@ def median_of(losses: Sequence[float | None]) -> int:
     if any(loss is None for loss in losses):
         return 0
     return int(np.argsort(losses, kind="stable")[len(losses) // 2])
+
+
+def _about(agent: str, config: Mapping[str, Any], trainings: int) -> str:
+    """Return one line: where it acts, the timing it knows, and which of its trainings it is."""
+    given = config["env"].get("timing", "roofline")
+    timings = given if isinstance(given, list) else [given]
+    names = {one if isinstance(one, str) else one.get("preset", "its own") for one in timings}
+    where = f"{config['env']['id']}, trained with timing={'|'.join(sorted(names))} only"
+    return f"{agent}: {where}; median of {trainings} trainings"
 
 
 def _anywhere(config: Mapping[str, Any]) -> dict[str, Any]:

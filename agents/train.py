@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -31,10 +32,9 @@ def main(given: DictConfig) -> None:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(
-            f"stopped; the same command goes on from the last checkpoint in {given.output_dir}",
-            file=sys.stderr,
-        )
+        stored = (Path(given.output_dir) / "checkpoint.pt").is_file()
+        told = "the same command goes on" if stored else "nothing is stored yet, it begins anew"
+        print(f"stopped in {given.output_dir}; {told}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from agents.config import TrainConfig
 from agents.curve import LearningCurve
 from agents.export import played_cluster, shape_of
 from agents.imitation import imitate, require_imitable
+from agents.stopping import GentleStop
 from agents.tracking import Tracker
 from agents.validation import Validation
 from agents.versions import versions
@@ -73,6 +75,8 @@ def _refuse(config: TrainConfig, env: Any) -> None:
 def _train(config: TrainConfig, env: Any, tracker: Tracker) -> dict[str, Any]:
     directory = Path(config.output_dir)
     stored = checkpoint.load(directory)
+    if not stored:
+        print("measuring what is seen, before training", file=sys.stderr)
     statistics = checkpoint.statistics_in(stored) if stored else measure_statistics(config)
     env.seed(env_seed(config))
     model = build_model(config, env, statistics)
@@ -85,12 +89,13 @@ def _train(config: TrainConfig, env: Any, tracker: Tracker) -> dict[str, Any]:
     model.set_logger(Logger(folder=None, output_formats=[curve, tracker.writer()]))
     for name, value in (notes.pop("pending") if notes else {}).items():
         model.logger.record(name, value)
-    supervisor = Supervisor(config, statistics, curve, tracker, notes)
-    try:
-        _learn(config, model, supervisor)
-        found = {**supervisor.finish(), "versions": versions(), "seed": config.seed}
-    finally:
-        supervisor.close()
+    with GentleStop() as stop:
+        supervisor = Supervisor(config, statistics, curve, tracker, stop, notes)
+        try:
+            _learn(config, model, supervisor)
+            found = {**supervisor.finish(), "versions": versions(), "seed": config.seed}
+        finally:
+            supervisor.close()
     write_all(directory, {RESULT: json_writer(found)})
     tracker.finish(found, directory / BEST)
     return found

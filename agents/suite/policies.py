@@ -91,7 +91,10 @@ def read_policies(text: str) -> list[Policy]:
         raise ConfigError(f"policies={text!r} is empty; expected at least one")
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"policies={text!r} names {name!r} twice")
+            raise ConfigError(
+                f"policies={text!r} names {name!r} twice; give one another name: "
+                "{mine: [outputs/train/…/seed0]}"
+            )
     return found
 
 

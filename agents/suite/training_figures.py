@@ -31,6 +31,7 @@ def curves_figure(found: Sequence[Training]) -> Figure:
                 steps,
                 np.median(values, axis=0),
                 color=colour,
+                marker=".",  # a curve of one validation is a point
                 linestyle=style.LINE_STYLES[place % len(style.LINE_STYLES)],
                 label=f"{name} ({len(curves)})",
             )

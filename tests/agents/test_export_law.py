@@ -27,7 +27,7 @@ NEAR = 1e-5
 CASES = {
     "ppo": ("window_budget_mlp", ()),
     "with history": ("window_budget_history", ()),
-    "one number": ("window_budget_mlp", ("env.id=SBS/Window-v0", "+env.action=box")),
+    "one number": ("window_budget_mlp", ("env.id=SBS/Window-v0", "env.action=box")),
     "masks": ("prefill_allocation_ppo", ("policy=mlp",)),
     "dqn": (
         "window_budget_dqn",

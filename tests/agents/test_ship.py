@@ -61,7 +61,9 @@ def test_the_median_training_ships_with_its_card(runs, tmp_path):
 
 def test_what_ships_is_loaded_and_answers(runs, tmp_path):
     agent = agents.load(str(ship(runs, "mine", (), tmp_path)))
-    assert agent.meta["about"] == "mine: median of 3 trainings"
+    assert agent.meta["about"] == (
+        "mine: SBS/WindowBudget-v0, trained with timing=linear only; median of 3 trainings"
+    )
     actions, _ = agent.predict(np.zeros((5, len(agent.arrays["mean"]))))
     assert actions.shape == (5, 2)
     assert agent.scheduler.learned == str(tmp_path / "mine.npz")

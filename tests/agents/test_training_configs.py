@@ -24,7 +24,7 @@ SMALL = (
     "wandb.mode=disabled",
 )
 # What a file needs beside it, where the defaults of conf/train.yaml do not fit.
-BESIDE = {"agent=dqn": ("+env.action=flat",), "policy=set": ("agent=maskable_ppo",)}
+BESIDE = {"agent=dqn": ("env.action=flat",), "policy=set": ("agent=maskable_ppo",)}
 SEVERAL = "env.clusters=[{num_prefill:2,num_decode:0},{num_prefill:2,num_decode:0,prefill_dp:4}]"
 
 
@@ -87,7 +87,7 @@ MISTAKES = [
     (("+env.observation=dict",), r"policy\.kind='mlp' takes flat ones; expected set"),
     (("agent=dqn",), r"agent\.algorithm='dqn' chooses from Discrete"),
     (
-        ("agent=maskable_ppo", "env.id=SBS/Window-v0", "+env.action=box"),
+        ("agent=maskable_ppo", "env.id=SBS/Window-v0", "env.action=box"),
         r"env\.action='box'.*agent\.algorithm='maskable_ppo' chooses from Discrete or Multi",
     ),
     (("+" + SEVERAL,), r"env\.cluster and env\.clusters exclude each other"),
@@ -105,7 +105,7 @@ MISTAKES = [
         r"rule 'sbs_budget' has budget='backlog', which SBS/Window does not choose",
     ),
     (
-        ("imitation.rule=sbs", "agent=dqn", "+env.action=flat"),
+        ("imitation.rule=sbs", "agent=dqn", "env.action=flat"),
         r"imitation\.rule='sbs': the Q network of agent\.algorithm='dqn' has no likelihood",
     ),
     (
@@ -143,7 +143,7 @@ def test_the_critic_of_dqn_and_of_a_task_without_baseline_sees_nothing_more(tmp_
         "ppo": config,
         "told not to": plain,
         "no baseline": tiny(tmp_path, "env.reward.baseline=null"),
-        "dqn": tiny(tmp_path, "agent=dqn", "+env.action=flat"),
+        "dqn": tiny(tmp_path, "agent=dqn", "env.action=flat"),
     }.items():
         env = build_env(one)
         sizes[name] = env.observation_space.shape[0]

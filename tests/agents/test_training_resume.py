@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from agents import checkpoint, training
 from agents.callbacks import Supervisor
+from agents.time_aware.rollouts import TimeAwarePPO
 from agents.training import train
 from sbs_gym.errors import ConfigError
 from tests.agents.tiny import arrays_in, learned_in, tiny
@@ -114,3 +118,24 @@ def test_the_directory_of_another_configuration_is_refused_and_the_difference_na
     train(tiny(tmp_path / "run"))
     with pytest.raises(ConfigError, match=r"differs in: agent\.epochs, total_steps"):
         train(tiny(tmp_path / "run", "agent.epochs=1", "total_steps=2048"))
+
+
+def test_an_interrupt_stores_the_run_behind_its_rollout(tmp_path, monkeypatch):
+    config = tiny(tmp_path / "run", "total_steps=2000")
+    collect = TimeAwarePPO.collect_rollouts
+
+    def interrupted(self, *args, **kwargs):
+        done = collect(self, *args, **kwargs)
+        if self.num_timesteps == 2 * 8 * 16:  # in the middle of the second turn
+            os.kill(os.getpid(), signal.SIGINT)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TimeAwarePPO, "collect_rollouts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()
+    train(config)
+    train(tiny(tmp_path / "whole", "total_steps=2000"))
+    stopped, whole = (arrays_in(tmp_path / name / "policy.npz") for name in ("run", "whole"))
+    assert all(np.array_equal(stopped[name], whole[name]) for name in whole)

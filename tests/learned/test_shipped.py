@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import agents
 from sbs_gym import load_config
 from sbs_gym.config.learned import learned_names, read_weights_file, weights_path
 from sbs_gym.envs.config import scheduler_named
+from sbs_gym.errors import ConfigError
 from sbs_gym.simulate import measured_run
 
 WORDS = ["cluster=h800_3p1d", "cluster.num_decode=0", "timing=linear", "num_requests=6000"]
@@ -82,3 +84,12 @@ def test_the_command_line_plays_a_shipped_agent_without_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert found["num_finished"] == 500
+
+
+def test_an_observation_of_another_form_is_refused_in_words():
+    agent = agents.load("window_budget_ppo")
+    with pytest.raises(ConfigError, match="observation='dict'"):
+        agent.predict(np.zeros(62))
+    with pytest.raises(ConfigError, match="expected"):
+        agent.predict({"global": np.zeros(3), "instances": np.zeros((3, 2))})
+    assert len(repr(agent)) < 3_000
