@@ -133,7 +133,7 @@ def _draw_preset(draw: Random) -> dict[str, Any]:
 
 def rules_of(config: SchedulerConfig) -> dict[str, Any]:
     """Return a scheduler's rules as arguments of `Scenario`."""
-    own = ("name", "custom")
+    own = ("name", "custom", "learned")
     return {name: getattr(config, name) for name in SchedulerConfig.__slots__ if name not in own}
 
 
