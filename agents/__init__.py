@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agents.loading import LoadedAgent
@@ -25,11 +25,3 @@ def load(agent: str) -> LoadedAgent:
     from agents.loading import load as load_agent  # agents stays cheap to import
 
     return load_agent(agent)
-
-
-def __getattr__(name: str) -> Any:
-    if name == "LoadedAgent":
-        from agents.loading import LoadedAgent
-
-        return LoadedAgent
-    raise AttributeError(f"module 'agents' has no attribute {name!r}")

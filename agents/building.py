@@ -21,7 +21,6 @@ from agents.policies.flat import FlatPolicy, MaskableFlatPolicy, Standardise
 from agents.policies.sets import Heads, SetPolicy
 from agents.time_aware.replay import TimeAwareReplayBuffer
 from agents.time_aware.rollouts import (
-    TimeAwareDictRolloutBuffer,
     TimeAwareMaskableDictRolloutBuffer,
     TimeAwareMaskablePPO,
     TimeAwareMaskableRolloutBuffer,
@@ -37,17 +36,16 @@ _FLAT_POLICIES = {"ppo": FlatPolicy, "maskable_ppo": MaskableFlatPolicy, "dqn": 
 # By (algorithm, whether observations come by groups).
 _BUFFERS = {
     ("ppo", False): TimeAwareRolloutBuffer,
-    ("ppo", True): TimeAwareDictRolloutBuffer,
     ("maskable_ppo", False): TimeAwareMaskableRolloutBuffer,
     ("maskable_ppo", True): TimeAwareMaskableDictRolloutBuffer,
 }
 
 
-def build_env(config: TrainConfig, num_envs: int | None = None) -> TrainingEnv | MixedEnv:
+def build_env(config: TrainConfig) -> TrainingEnv | MixedEnv:
     """Return the environments of a run: one batch, or one for each of `env.clusters`."""
     options = env_options(config)
     id, clusters = options.pop("id"), options.pop("clusters", None)
-    count = config.num_envs if num_envs is None else num_envs
+    count = config.num_envs
     if clusters is None:
         return _batch(config, id, count, options)
     if options.pop("cluster", None) is not None:

@@ -13,13 +13,12 @@ from agents import checkpoint
 from agents.config import TrainConfig
 from agents.curve import LearningCurve
 from agents.export import export
+from agents.files import BEST, LAST
 from agents.observations import Statistics
 from agents.stopping import GentleStop
 from agents.tracking import Tracker
 from agents.validation import Validation
 from sbs_gym.commands.progress import ProgressReport
-
-BEST, LAST = "policy.npz", "last.npz"
 
 
 class Supervisor(BaseCallback):
@@ -36,23 +35,17 @@ class Supervisor(BaseCallback):
         curve: LearningCurve,
         tracker: Tracker,
         stop: GentleStop,
+        progress: ProgressReport,
+        validation: Validation | None,
         notes: dict[str, Any] | None,
     ) -> None:
         super().__init__()
-        self._stop = stop
+        self._stop, self._progress, self._validation = stop, progress, validation
         self._config, self._statistics = config, statistics
         self._curve, self._tracker = curve, tracker
         self._directory = Path(config.output_dir)
         self._notes = notes or {"best_loss": None, "validated": 0, "stored": 0, "spent_s": 0.0}
-        self._validation: Validation | None = None
         self._began_at_s = time.monotonic() - self._notes["spent_s"]
-        self._progress = ProgressReport(f"{config.name} seed {config.seed}")
-
-    def _init_callback(self) -> None:
-        config = self._config
-        if config.validation.suite is not None:
-            task = self.training_env.core.task.id
-            self._validation = Validation(config.validation, task)
 
     def _on_rollout_start(self) -> None:
         steps, notes = self.num_timesteps, self._notes
@@ -103,9 +96,7 @@ class Supervisor(BaseCallback):
         """Write a checkpoint and the learning curve."""
         self._notes["stored"] = self.num_timesteps
         self._notes["spent_s"] = time.monotonic() - self._began_at_s
-        pending = dict(
-            self.logger.name_to_value
-        )  # of the last update, logged with the next rollout
+        pending = dict(self.logger.name_to_value)  # of the last update, not yet logged
         notes = {**self._notes, "curve": self._curve.rows, "pending": pending}
         checkpoint.save(self._directory, self.model, self._statistics, notes)
         self._curve.save(self._directory)
@@ -118,7 +109,3 @@ class Supervisor(BaseCallback):
         self.store()
         self._progress(self.num_timesteps, self._config.total_steps)
         return {k: v for k, v in self._notes.items() if k != "curve"}
-
-    def close(self) -> None:
-        """Take the progress bar away."""
-        self._progress.__exit__(None, None, None)

@@ -15,12 +15,12 @@ import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from agents.files import CHECKPOINT
 from agents.observations import Statistics
 from sbs_gym.artifacts import write_all
 from sbs_gym.errors import ConfigError
 from sbs_gym.result import code_digest
 
-FILE = "checkpoint.pt"
 _FORMAT = 1
 # What Stable-Baselines3 counts while it learns, by algorithm.
 _COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_current_progress_remaining")
@@ -61,7 +61,7 @@ def save(
         "replay": _replay_state(model),
         "notes": dict(notes),
     }
-    write_all(directory, {FILE: lambda path: torch.save(state, path)})
+    write_all(directory, {CHECKPOINT: lambda path: torch.save(state, path)})
 
 
 def load(directory: Path) -> dict[str, Any] | None:
@@ -72,7 +72,7 @@ def load(directory: Path) -> dict[str, Any] | None:
     Raises:
         ConfigError: If other code wrote it, whose runs would not go on exactly.
     """
-    path = directory / FILE
+    path = directory / CHECKPOINT
     if not path.is_file():
         return None
     state: dict[str, Any] = torch.load(path, weights_only=False)

@@ -101,7 +101,7 @@ def write(found: Sequence[Training], directory: Path) -> None:
     ]
     files: dict[str, Writer] = {
         "trainings.json": artifacts.json_writer(rows),
-        "trainings.md": lambda path: _write_text(path, sheet.markdown()),
+        "trainings.md": artifacts.text_writer(sheet.markdown()),
     }
     if any(len(one.curve) for one in found):
         files["curves.png"] = figures.png_writer(curves_figure(found))
@@ -132,10 +132,6 @@ def _directories(text: str) -> list[Path]:
     if len({path.resolve() for path in found}) != len(found):
         raise ConfigError(f"runs={text!r} names one twice")
     return found
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

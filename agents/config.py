@@ -15,7 +15,7 @@ POLICIES = ("mlp", "set")
 SCHEDULES = ("linear", "constant")
 REWARD_UNITS = ("baseline", "request", "none")
 WANDB_MODES = ("offline", "online", "disabled")
-TRAIN_SEEDS, VALIDATION_SEED = 10_000, 10_000  # train below, validation from there on
+TRAIN_SEEDS = 10_000  # of trainings; those above are for validation and test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class ValidationConfig:
         every_steps: Decisions of training between two validations.
         suite: Name of the suite whose train part is played; null: no validation, the last weights
             are kept.
-        seeds: Seeds per cell, from 10000 on.
+        seeds: Seeds per cell, the first of the suite's validation split.
         num_requests: Requests per run.
     """
 

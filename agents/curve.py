@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 from stable_baselines3.common.logger import KVWriter
 
+from agents.files import CURVE, STEPS
 from sbs_gym.artifacts import write_all
 
-FILE = "progress.csv"
-STEPS = "time/total_timesteps"
 _SAVED_EVERY_S = 10.0
 
 
@@ -45,4 +44,4 @@ class LearningCurve(KVWriter):
         self._saved_at_s = time.monotonic()
         table = pd.DataFrame(self.rows, columns=None if self.rows else [STEPS])
         table = table[[STEPS, *sorted(set(table.columns) - {STEPS})]]
-        write_all(directory, {FILE: lambda path: table.to_csv(path, index=False)})
+        write_all(directory, {CURVE: lambda path: table.to_csv(path, index=False)})

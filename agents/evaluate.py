@@ -139,7 +139,7 @@ def write(found: Evaluation, directory: Path, baseline: str) -> None:
         one.markdown() if isinstance(one, sheets.Sheet) else f"{one}\n"
         for one in _sheets(found, baseline)
     )
-    files["suite.md"] = lambda path: _write_text(path, text)
+    files["suite.md"] = artifacts.text_writer(text)
     files |= {f"{n}.png": figures.png_writer(f) for n, f in _figures(found, baseline).items()}
     artifacts.write_all(directory, files)
 
@@ -211,10 +211,6 @@ def _figures(found: Evaluation, baseline: str) -> dict[str, Any]:
         if fixed:
             drawn["fixed_time"] = figures.fixed_time_figure(fixed, baseline)
     return drawn
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _complain(message: str, code: int) -> int:

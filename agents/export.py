@@ -23,9 +23,8 @@ from agents.mixed_env import MixedEnv
 from agents.policies.sets import ROWS, SINGLE, SetPolicy
 from sbs_gym.artifacts import write_all
 from sbs_gym.config.cluster import ClusterConfig
+from sbs_gym.config.learned import FORMAT
 from sbs_gym.sim.features import feature_digest
-
-FORMAT = 1
 
 
 def export(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.files import BEST
 from sbs_gym.config.learned import read_weights_file, weights_path
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import scheduler_named
@@ -18,7 +19,6 @@ from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 
 _CLIP = 10.0
 _ROWS = ("instances", "ranks", "decode_ranks")
-_BEST = "policy.npz"
 Array = NDArray[np.float32]
 
 
@@ -161,7 +161,7 @@ class LoadedAgent:
 def load(agent: str) -> LoadedAgent:
     """Return an agent by its name, its weights file or the directory of its training."""
     folder = Path(agent)
-    word = str(folder / _BEST) if folder.is_dir() else agent
+    word = str(folder / BEST) if folder.is_dir() else agent
     file = read_weights_file(str(weights_path(word)))
     return LoadedAgent(
         name=agent,

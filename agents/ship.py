@@ -11,14 +11,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from omegaconf import OmegaConf
 
-from agents.callbacks import BEST
 from agents.export import write_weights
-from agents.training import RESULT
-from sbs_gym.artifacts import CONFIG_FILE, read_json, read_yaml, require_files, write_all
+from agents.files import BEST, RESULT
+from agents.statistics import median_place
+from sbs_gym.artifacts import (
+    CONFIG_FILE,
+    read_json,
+    read_yaml,
+    require_files,
+    text_writer,
+    write_all,
+)
 from sbs_gym.config.learned import read_weights_file
 from sbs_gym.errors import ConfigError, SbsGymError
 from sbs_gym.schedulers import learned
@@ -62,7 +68,7 @@ def ship(
     }
     write_weights(target / f"{agent}.npz", meta, found.arrays)
     card = _card(agent, configs, results, chosen, runs, evaluations)
-    write_all(target, {f"{agent}.md": lambda path: path.write_text(card, encoding="utf-8")})
+    write_all(target, {f"{agent}.md": text_writer(card)})
     return target / f"{agent}.npz"
 
 
@@ -70,7 +76,7 @@ def median_of(losses: Sequence[float | None]) -> int:
     """Return the place of the median, of two the worse one; the first if nothing was validated."""
     if any(loss is None for loss in losses):
         return 0
-    return int(np.argsort(losses, kind="stable")[len(losses) // 2])
+    return median_place([float(loss) for loss in losses if loss is not None])
 
 
 def _about(agent: str, config: Mapping[str, Any], trainings: int) -> str:

@@ -8,10 +8,9 @@ from typing import Any
 from stable_baselines3.common.logger import KVWriter
 
 from agents.config import TrainConfig
+from agents.files import RESULT, STEPS
 from agents.mirror import Mirror
 from sbs_gym.artifacts import CONFIG_FILE
-
-_RESULT = "result.json"
 
 
 class Tracker(Mirror):
@@ -35,12 +34,12 @@ class Tracker(Mirror):
 
     def log_at(self, values: dict[str, Any], steps: int) -> None:
         """Mirror numbers at a count of decisions."""
-        self.log({**values, "time/total_timesteps": steps})
+        self.log({**values, STEPS: steps})
 
     def finish(self, result: dict[str, Any], weights: Path) -> None:
         """Mirror the result and the weights file."""
         self.summarise(result)
-        files = [weights, weights.parent / CONFIG_FILE, weights.parent / _RESULT]
+        files = [weights, weights.parent / CONFIG_FILE, weights.parent / RESULT]
         self.artifact(self._agent, files, result)
 
 

@@ -10,6 +10,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from agents.config import train_config
+from agents.files import BEST, CHECKPOINT
 from sbs_gym.errors import SbsGymError
 
 
@@ -19,7 +20,7 @@ def train_from(given: DictConfig) -> dict[str, Any]:
 
     config = train_config(OmegaConf.to_container(given, resolve=True))
     result = train(config)
-    print(f"{config.output_dir}: policy.npz, after {result.get('best_steps', 'all')} decisions")
+    print(f"{config.output_dir}: {BEST}, after {result.get('best_steps', 'all')} decisions")
     return result
 
 
@@ -32,7 +33,7 @@ def main(given: DictConfig) -> None:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        stored = (Path(given.output_dir) / "checkpoint.pt").is_file()
+        stored = (Path(given.output_dir) / CHECKPOINT).is_file()
         told = "the same command goes on" if stored else "nothing is stored yet, it begins anew"
         print(f"stopped in {given.output_dir}; {told}", file=sys.stderr)
         sys.exit(130)

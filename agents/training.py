@@ -17,10 +17,11 @@ from agents.building import (
     measure_statistics,
     require_learnable,
 )
-from agents.callbacks import BEST, Supervisor
+from agents.callbacks import Supervisor
 from agents.config import TrainConfig
 from agents.curve import LearningCurve
 from agents.export import played_cluster, shape_of
+from agents.files import BEST, RESULT
 from agents.imitation import imitate, require_imitable
 from agents.stopping import GentleStop
 from agents.tracking import Tracker
@@ -34,8 +35,7 @@ from sbs_gym.artifacts import (
     write_all,
     yaml_writer,
 )
-
-RESULT = "result.json"
+from sbs_gym.commands.progress import ProgressReport
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -55,24 +55,28 @@ def train(config: TrainConfig) -> dict[str, Any]:
         return dict(read_json(directory / RESULT))
     env = build_env(config)
     try:
-        _refuse(config, env)  # what does not fit, before anything is written
+        require_learnable(config, env)  # what does not fit is refused before anything is written
+        require_imitable(config, env)
+        validation = _validation(config, env)
         write_all(directory, {CONFIG_FILE: yaml_writer(mapping)})
         with Tracker(config) as tracker:
-            return _train(config, env, tracker)
+            return _train(config, env, tracker, validation)
     finally:
         env.close()
 
 
-def _refuse(config: TrainConfig, env: Any) -> None:
-    require_learnable(config, env)
-    require_imitable(config, env)
-    if config.validation.suite is not None:
-        validation = Validation(config.validation, env.core.task.id)
-        if config.policy.kind == "mlp":
-            validation.require_shape(shape_of(played_cluster(env)))
+def _validation(config: TrainConfig, env: Any) -> Validation | None:
+    if config.validation.suite is None:
+        return None
+    validation = Validation(config.validation, env.core.task.id)
+    if config.policy.kind == "mlp":
+        validation.require_shape(shape_of(played_cluster(env)))
+    return validation
 
 
-def _train(config: TrainConfig, env: Any, tracker: Tracker) -> dict[str, Any]:
+def _train(
+    config: TrainConfig, env: Any, tracker: Tracker, validation: Validation | None
+) -> dict[str, Any]:
     directory = Path(config.output_dir)
     stored = checkpoint.load(directory)
     if not stored:
@@ -89,13 +93,12 @@ def _train(config: TrainConfig, env: Any, tracker: Tracker) -> dict[str, Any]:
     model.set_logger(Logger(folder=None, output_formats=[curve, tracker.writer()]))
     for name, value in (notes.pop("pending") if notes else {}).items():
         model.logger.record(name, value)
-    with GentleStop() as stop:
-        supervisor = Supervisor(config, statistics, curve, tracker, stop, notes)
-        try:
-            _learn(config, model, supervisor)
-            found = {**supervisor.finish(), "versions": versions(), "seed": config.seed}
-        finally:
-            supervisor.close()
+    with GentleStop() as stop, ProgressReport(f"{config.name} seed {config.seed}") as progress:
+        supervisor = Supervisor(
+            config, statistics, curve, tracker, stop, progress, validation, notes
+        )
+        _learn(config, model, supervisor)
+        found = {**supervisor.finish(), "versions": versions(), "seed": config.seed}
     write_all(directory, {RESULT: json_writer(found)})
     tracker.finish(found, directory / BEST)
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.config import VALIDATION_SEED, ValidationConfig
+from agents.config import ValidationConfig
 from agents.export import shape_of
 from agents.suite.cells import suite_cells
 from agents.suite.definition import Suite
@@ -62,11 +62,10 @@ class Validation:
     def __init__(self, config: ValidationConfig, task: str) -> None:
         suite = load_suite(config.suite)
         self._suite = config.suite
+        first, _ = suite.splits["validation"]
         self._metric = "tpot_mean_s" if task == "SBS/DecodeAllocation" else "ttft_mean_s"
         self._runs = [
-            dataclasses.replace(
-                cell.config, num_requests=config.num_requests, seed=VALIDATION_SEED + k
-            )
+            dataclasses.replace(cell.config, num_requests=config.num_requests, seed=first + k)
             for cell in suite_cells(suite, [_path_of(suite, task)], "train")
             for k in range(config.seeds)
         ]

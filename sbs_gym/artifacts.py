@@ -104,13 +104,13 @@ def write_all(directory: str | Path, files: Mapping[str, Writer]) -> None:
 def json_writer(value: Any) -> Writer:
     """Return a writer of readable JSON; NaN becomes null."""
     text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
-    return lambda path: _write_text(path, text)
+    return text_writer(text)
 
 
 def yaml_writer(value: Any) -> Writer:
     """Return a writer of YAML that keeps the order of keys."""
     text = yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True)
-    return lambda path: _write_text(path, text)
+    return text_writer(text)
 
 
 def parquet_writer(table: pd.DataFrame) -> Writer:
@@ -156,5 +156,10 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def text_writer(text: str) -> Writer:
+    """Return a writer of a text in UTF-8."""
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    return write

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from agents.files import BEST
 from agents.suite.definition import Suite
-from agents.suite.trainings import WEIGHTS, experiment_of, is_training
+from agents.suite.trainings import experiment_of, is_training
 from sbs_gym import schedulers
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.errors import ConfigError, require_choice
@@ -180,14 +181,14 @@ def _policy(word: str) -> Policy:
     known = {*registry.scheduler_names(), *shipped_agents(), *STATIC}
     if "/" in word or path.exists():
         raise ConfigError(
-            f"policies: {word!r} is no weights file (.npz) and no directory with {WEIGHTS}"
+            f"policies: {word!r} is no weights file (.npz) and no directory with {BEST}"
         )
     require_choice("policies", word.partition(":")[0], known)
     return Policy(name=word, words=(word,))
 
 
 def _from_file(name: str, path: Path, shipped: str | None = None) -> Policy:
-    file = path / WEIGHTS if path.is_dir() else path
+    file = path / BEST if path.is_dir() else path
     if not file.is_file():
         raise ConfigError(f"policies: {str(file)!r} is not there; expected a weights file")
     task = str(read_meta(file)["task"])

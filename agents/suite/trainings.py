@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from agents.files import BEST, CURVE, STEPS
 from agents.statistics import Array
 from sbs_gym import artifacts
 from sbs_gym.errors import ConfigError
 
-WEIGHTS = "policy.npz"
-PROGRESS = "progress.csv"
 SUITE = Path("suite") / "suite.json"
-_STEPS = "time/total_timesteps"
-_VALIDATION = ("validation/ttft_ratio", "validation/ratio")
+_VALIDATION = "validation/ratio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,7 +48,7 @@ class Training:
 
 def is_training(path: Path) -> bool:
     """Return whether a directory is that of a training with its weights."""
-    return path.is_dir() and (path / WEIGHTS).is_file()
+    return path.is_dir() and (path / BEST).is_file()
 
 
 def experiment_of(directory: Path) -> str:
@@ -67,16 +65,16 @@ def read_training(directory: Path) -> Training:
     """
     if not directory.is_dir():
         raise ConfigError(f"runs: {str(directory)!r} is not there; expected a training's directory")
-    artifacts.require_files(directory, [artifacts.CONFIG_FILE, PROGRESS, WEIGHTS])
+    artifacts.require_files(directory, [artifacts.CONFIG_FILE, CURVE, BEST])
     seed = _config(directory).get("seed")
-    progress = _progress(directory / PROGRESS)
+    progress = _progress(directory / CURVE)
     suite = directory / SUITE
     told = artifacts.read_json(suite) if suite.is_file() else None
     return Training(
         directory=directory,
         experiment=experiment_of(directory),
         seed=seed if isinstance(seed, int) else None,
-        num_steps=int(progress[_STEPS].max()),
+        num_steps=int(progress[STEPS].max()),
         curve=_curve(progress),
         headline=None if told is None else _headline(told, directory),
         suite="" if told is None else f"{told['name']}, part {told['part']}",
@@ -94,22 +92,20 @@ def _progress(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as problem:
         raise ConfigError(f"{path}: cannot be read: {problem}") from None
-    if _STEPS not in table or not len(table):
-        raise ConfigError(f"{path}: expected a column {_STEPS} with at least one row")
+    if STEPS not in table or not len(table):
+        raise ConfigError(f"{path}: expected a column {STEPS} with at least one row")
     return table
 
 
 def _curve(progress: pd.DataFrame) -> Array:
-    for column in _VALIDATION:
-        if column in progress:
-            rows = progress[[_STEPS, column]].dropna().sort_values(_STEPS)
-            return rows.to_numpy(dtype=float)
-    return np.empty((0, 2))
+    if _VALIDATION not in progress:
+        return np.empty((0, 2))
+    return progress[[STEPS, _VALIDATION]].dropna().sort_values(STEPS).to_numpy(dtype=float)
 
 
 def _headline(told: Mapping[str, Any], directory: Path) -> Mapping[str, Any] | None:
     """Return the headline of the policy whose weights are this training's."""
-    mine = directory.resolve() / WEIGHTS
+    mine = directory.resolve() / BEST
     for name, policy in told["policies"].items():
         if any(Path(path).resolve() == mine for path in policy["weights"]):
             found: Mapping[str, Any] = next(h[name] for h in told["headline"].values() if name in h)

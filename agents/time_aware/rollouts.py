@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
@@ -24,7 +24,7 @@ from agents.time_aware.advantages import time_aware_advantages, time_lambdas
 
 
 class _TimeAwareBuffer:
-    """What the four rollout buffers below add: the time of every step.
+    """What the three rollout buffers below add: the time of every step.
 
     Attributes:
         tau_lambda_s: Time constant of lambda, seconds; None: `gae_lambda` per decision.
@@ -70,10 +70,6 @@ class _TimeAwareBuffer:
 
 class TimeAwareRolloutBuffer(_TimeAwareBuffer, RolloutBuffer):
     """Of flat observations."""
-
-
-class TimeAwareDictRolloutBuffer(_TimeAwareBuffer, DictRolloutBuffer):
-    """Of observations by groups."""
 
 
 class TimeAwareMaskableRolloutBuffer(_TimeAwareBuffer, MaskableRolloutBuffer):
