@@ -197,6 +197,7 @@ def _set_policy(
     return {
         "heads": heads_of(env.core.layout),
         "width": config.policy.width,
+        "relative": config.policy.relative,
         "statistics": statistics,
     }
 

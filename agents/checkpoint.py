@@ -5,6 +5,7 @@ A run that is stopped and goes on has the same weights at its end, bit for bit, 
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def save(
     state = {
         "format": _FORMAT,
         "code": code_digest(),
-        "statistics": {"mean": statistics.mean, "std": statistics.std},
+        "statistics": dataclasses.asdict(statistics),
         "policy": model.policy.state_dict(),
         "optimizer": model.policy.optimizer.state_dict(),
         "counters": {name: getattr(model, name) for name in _counters(model)},
@@ -86,7 +87,7 @@ def load(directory: Path) -> dict[str, Any] | None:
 
 def statistics_in(state: Mapping[str, Any]) -> Statistics:
     """Return the statistics of the observations that a checkpoint holds."""
-    return Statistics(mean=state["statistics"]["mean"], std=state["statistics"]["std"])
+    return Statistics(**state["statistics"])
 
 
 def restore(model: BaseAlgorithm, state: Mapping[str, Any]) -> dict[str, Any]:

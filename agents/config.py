@@ -97,6 +97,9 @@ class PolicyConfig:
             and instance (with maskable_ppo).
         layers: Widths of the hidden layers of an mlp.
         width: Numbers per state of a set policy.
+        relative: A set policy sees every row beside the mean of its group too, and its pointers
+            add a linear score of what they see: ranks differ little from each other, compared
+            with how the load of all of them varies.
         critic_sees_baseline: Show the critic, and it alone, how far the baseline's run is; without
             env.reward.baseline, and for dqn, nothing.
     """
@@ -104,6 +107,7 @@ class PolicyConfig:
     kind: str = "mlp"
     layers: tuple[int, ...] = (64, 64)
     width: int = 64
+    relative: bool = False
     critic_sees_baseline: bool = True
 
     def __post_init__(self) -> None:

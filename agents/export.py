@@ -125,7 +125,7 @@ def set_arrays(policy: SetPolicy) -> dict[str, NDArray[np.float32]]:
     }
     arrays |= _linear("single", trunk.single) | _linear("joint", trunk.joint)
     for group in (name for name in ROWS if name in layout):
-        for kind in ("mean", "std"):
+        for kind in ("mean", "std", *(["spread"] if extractor.relative else [])):
             arrays[f"{group}_{kind}"] = _numbers(getattr(extractor, f"{group}_{kind}"))
         arrays[f"{group}_rows"] = _numbers(trunk.rows[group].weight)
         arrays[f"{group}_bias"] = _numbers(trunk.rows[group].bias)
@@ -146,12 +146,15 @@ def _linear(name: str, layer: nn.Linear) -> dict[str, NDArray[np.float32]]:
 
 
 def _pointer(name: str, pointer: Any) -> dict[str, NDArray[np.float32]]:
-    return {
+    arrays = {
         f"{name}_rows": _numbers(pointer.rows.weight),
         f"{name}_bias": _numbers(pointer.rows.bias),
         f"{name}_joint": _numbers(pointer.joint.weight),
         f"{name}_score": _numbers(pointer.score.weight)[0],
     }
+    if pointer.direct is not None:
+        arrays[f"{name}_direct"] = _numbers(pointer.direct.weight)[0]
+    return arrays
 
 
 def _numbers(tensor: torch.Tensor) -> NDArray[np.float32]:

@@ -125,31 +125,46 @@ class LoadedAgent:
         a = self.arrays
         single = np.concatenate([seen[n] for n in ("global", "request") if n in seen], axis=1)
         context = self._act(self._standard("single", single) @ a["w_single"].T + a["b_single"])
-        pooled, states = [context], {}
+        pooled, states, inputs = [context], {}, {}
         for group in (name for name in _ROWS if name in seen):
-            rows = self._standard(group, seen[group]) @ a[f"{group}_rows"].T
+            inputs[group] = self._standard_rows(group, seen[group])
             shared = (context @ a[f"{group}_context"].T)[:, None]
+            rows = inputs[group] @ a[f"{group}_rows"].T
             states[group] = self._act(rows + shared + a[f"{group}_bias"])
             pooled += [states[group].mean(axis=1), states[group].max(axis=1)]
         joint = self._act(np.concatenate(pooled, axis=1) @ a["w_joint"].T + a["b_joint"])
-        return np.concatenate(self._segments(joint, states), axis=1)
+        return np.concatenate(self._segments(joint, states, inputs), axis=1)
 
-    def _segments(self, joint: Array, states: Mapping[str, Array]) -> list[Array]:
+    def _segments(
+        self, joint: Array, states: Mapping[str, Array], inputs: Mapping[str, Array]
+    ) -> list[Array]:
         a, segments = self.arrays, []
         if "w_window" in a:
             segments.append(joint @ a["w_window"].T + a["b_window"])
         if "prefill_score" in a:
             leave = joint @ a["prefill_leave"].reshape(-1) + a["prefill_leave_bias"].reshape(-1)
-            segments += [self._scores("prefill", joint, states["ranks"]), leave[:, None]]
+            scores = self._scores("prefill", joint, states["ranks"], inputs["ranks"])
+            segments += [scores, leave[:, None]]
         if "decode_score" in a:
-            segments.append(self._scores("decode", joint, states["decode_ranks"]))
+            group = "decode_ranks"
+            segments.append(self._scores("decode", joint, states[group], inputs[group]))
         return segments
 
-    def _scores(self, which: str, joint: Array, rows: Array) -> Array:
+    def _scores(self, which: str, joint: Array, rows: Array, seen: Array) -> Array:
         a = self.arrays
         shared = (joint @ a[f"{which}_joint"].T)[:, None]
         states = self._act(rows @ a[f"{which}_rows"].T + shared + a[f"{which}_bias"])
-        return states @ a[f"{which}_score"].reshape(-1)
+        scores: Array = states @ a[f"{which}_score"].reshape(-1)
+        if f"{which}_direct" in a:
+            scores += seen @ a[f"{which}_direct"].reshape(-1)
+        return scores
+
+    def _standard_rows(self, group: str, seen: Any) -> Array:
+        values, spread = self._standard(group, seen), self.arrays.get(f"{group}_spread")
+        if spread is None:
+            return values
+        apart = (seen - np.mean(seen, axis=1, keepdims=True)) / spread
+        return np.concatenate([values, np.clip(apart, -_CLIP, _CLIP)], axis=2)
 
     def _standard(self, part: str, seen: Any) -> Array:
         values = (np.asarray(seen, np.float32) - self.arrays[f"{part}_mean"]) / (

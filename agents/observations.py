@@ -28,10 +28,13 @@ class Statistics:
     Attributes:
         mean, std: float32 by part: "flat" for a flat observation; for one by groups "global",
             "instances", …, over rows and time.
+        spread: float32 by group of rows: standard deviation from the mean of the rows that are
+            seen together.
     """
 
     mean: dict[str, NDArray[np.float32]]
     std: dict[str, NDArray[np.float32]]
+    spread: dict[str, NDArray[np.float32]]
 
 
 def measure(envs: Sequence[SB3SchedulingEnv], *, seed: int) -> Statistics:
@@ -42,6 +45,7 @@ def measure(envs: Sequence[SB3SchedulingEnv], *, seed: int) -> Statistics:
     return Statistics(
         mean={name: one.mean() for name, one in sums.items()},
         std={name: one.std() for name, one in sums.items()},
+        spread={name: one.spread() for name, one in sums.items() if one.has_rows},
     )
 
 
@@ -79,19 +83,30 @@ class _Sum:
     """Sums of the numbers of a part, per feature."""
 
     def __init__(self, part: NDArray[np.float32]) -> None:
+        self.has_rows = part.ndim == 3
         self._count = 0
         self._total = np.zeros(part.shape[-1])
         self._squares = np.zeros(part.shape[-1])
+        self._apart = np.zeros(part.shape[-1])
 
     def add(self, part: NDArray[np.float32]) -> None:
-        rows = part.reshape(-1, part.shape[-1]).astype(np.float64)
+        values = part.astype(np.float64)
+        rows = values.reshape(-1, part.shape[-1])
         self._count += len(rows)
         self._total += rows.sum(axis=0)
         self._squares += np.square(rows).sum(axis=0)
+        if self.has_rows:
+            self._apart += np.square(values - values.mean(axis=1, keepdims=True)).sum(axis=(0, 1))
 
     def mean(self) -> NDArray[np.float32]:
         return (self._total / self._count).astype(np.float32)
 
     def std(self) -> NDArray[np.float32]:
-        variance = self._squares / self._count - np.square(self._total / self._count)
-        return np.sqrt(np.maximum(variance, _LEAST_STD**2)).astype(np.float32)
+        return _root(self._squares / self._count - np.square(self._total / self._count))
+
+    def spread(self) -> NDArray[np.float32]:
+        return _root(self._apart / self._count)
+
+
+def _root(variance: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.sqrt(np.maximum(variance, _LEAST_STD**2)).astype(np.float32)

@@ -107,9 +107,10 @@ def _train(
 def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
     env = build_env(config)
     try:
-        imitate(model, env, config.imitation, env_seed(config) + 1)
+        alike = imitate(model, env, config.imitation, env_seed(config) + 1)
     finally:
         env.close()
+    print(f"answers {alike:.1%} of questions as {config.imitation.rule} does", file=sys.stderr)
 
 
 def _learn(config: TrainConfig, model: BaseAlgorithm, supervisor: Supervisor) -> None:

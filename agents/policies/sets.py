@@ -45,20 +45,28 @@ class StandardiseGroups(BaseFeaturesExtractor):
 
     Attributes:
         layout: Group to (rows, features), in the order in which they stand; the single ones first.
+        relative: Whether what sets a row apart from the mean of its group stands behind it.
     """
 
-    def __init__(self, observation_space: gym.spaces.Dict, statistics: Statistics) -> None:
+    def __init__(
+        self, observation_space: gym.spaces.Dict, statistics: Statistics, relative: bool
+    ) -> None:
         shapes = {
             name: (1, *space.shape) if len(space.shape) == 1 else space.shape
             for name, space in observation_space.spaces.items()
         }
         ordered = [name for name in (*SINGLE, *ROWS, KEY) if name in shapes]
-        layout = {name: (int(shapes[name][0]), int(shapes[name][1])) for name in ordered}
+        twice = {name: 2 if relative and name in ROWS else 1 for name in ordered}
+        layout = {
+            name: (int(shapes[name][0]), int(shapes[name][1]) * twice[name]) for name in ordered
+        }
         super().__init__(observation_space, sum(r * f for r, f in layout.values()))
-        self.layout = layout
+        self.layout, self.relative = layout, relative
         for name in (name for name in ordered if name != KEY):
             self.register_buffer(f"{name}_mean", torch.as_tensor(statistics.mean[name]))
             self.register_buffer(f"{name}_std", torch.as_tensor(statistics.std[name]))
+            if twice[name] == 2:
+                self.register_buffer(f"{name}_spread", torch.as_tensor(statistics.spread[name]))
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the groups behind each other, shape (batch, features)."""
@@ -67,10 +75,16 @@ class StandardiseGroups(BaseFeaturesExtractor):
             if name == KEY:
                 found.append(observations[name])
                 continue
-            mean, std = getattr(self, f"{name}_mean"), getattr(self, f"{name}_std")
-            part = ((observations[name] - mean) / std).clamp(-CLIP, CLIP)
-            found.append(part.flatten(1))
+            found.append(self._standard(name, observations[name]).flatten(1))
         return torch.cat(found, dim=1)
+
+    def _standard(self, name: str, seen: torch.Tensor) -> torch.Tensor:
+        mean, std = getattr(self, f"{name}_mean"), getattr(self, f"{name}_std")
+        part = ((seen - mean) / std).clamp(-CLIP, CLIP)
+        if not (self.relative and name in ROWS):
+            return part
+        apart = (seen - seen.mean(dim=1, keepdim=True)) / getattr(self, f"{name}_spread")
+        return torch.cat([part, apart.clamp(-CLIP, CLIP)], dim=2)
 
 
 class SetTrunk(nn.Module):
@@ -88,8 +102,13 @@ class SetTrunk(nn.Module):
         self.context = nn.ModuleDict({g: _linear(width, width, bias=False) for g in self.groups})
         self.joint = _linear(width * (1 + 2 * len(self.groups)), width)
 
-    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the joint state (batch, width) and by group the rows' (batch, rows, width)."""
+    def forward(
+        self, features: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Return the joint state and by group the rows' states, and what is seen of them.
+
+        Shapes (batch, width), (batch, rows, width), (batch, rows, features).
+        """
         parts = self._split(features)
         single = torch.cat([parts[name][:, 0] for name in parts if name in self.singles], dim=1)
         context = torch.tanh(self.single(single))
@@ -98,7 +117,7 @@ class SetTrunk(nn.Module):
             shared = self.context[group](context)[:, None]
             states[group] = torch.tanh(self.rows[group](parts[group]) + shared)
             pooled += [states[group].mean(dim=1), states[group].amax(dim=1)]
-        return torch.tanh(self.joint(torch.cat(pooled, dim=1))), states
+        return torch.tanh(self.joint(torch.cat(pooled, dim=1))), states, parts
 
     def _split(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         sizes = [rows * columns for rows, columns in self.layout.values()]
@@ -110,17 +129,21 @@ class SetTrunk(nn.Module):
 
 
 class Pointer(nn.Module):
-    """Scores the rows of a group."""
+    """Scores the rows of a group; with `columns`, by what is seen of them directly too."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, columns: int | None) -> None:
         super().__init__()
         self.rows = _linear(width, width)
         self.joint = _linear(width, width, bias=False)
         self.score = _linear(width, 1, gain=_SMALL, bias=False)
+        self.direct = None if columns is None else _linear(columns, 1, gain=_SMALL, bias=False)
 
-    def forward(self, joint: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, joint: torch.Tensor, rows: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Return a logit per row, shape (batch, rows)."""
-        return self.score(torch.tanh(self.rows(rows) + self.joint(joint)[:, None]))[..., 0]
+        logits = self.score(torch.tanh(self.rows(rows) + self.joint(joint)[:, None]))
+        if self.direct is not None:
+            logits = logits + self.direct(seen)
+        return logits[..., 0]
 
 
 class SetActorCritic(nn.Module):
@@ -129,17 +152,21 @@ class SetActorCritic(nn.Module):
     The actor's latent is the logits themselves.
     """
 
-    def __init__(self, layout: dict[str, tuple[int, int]], heads: Heads, width: int) -> None:
+    def __init__(
+        self, layout: dict[str, tuple[int, int]], heads: Heads, width: int, relative: bool
+    ) -> None:
         super().__init__()
+        columns = {name: size if relative else None for name, (_, size) in layout.items()}
         self.heads = heads
         self.actor = SetTrunk(layout, width)
         self.critic = SetTrunk(layout, width, (*SINGLE, KEY))
         if heads.windows:
             self.window = _linear(width, heads.windows, gain=_SMALL)
         if heads.prefill:
-            self.prefill, self.leave = Pointer(width), _linear(width, 1, gain=_SMALL)
+            self.prefill = Pointer(width, columns["ranks"])
+            self.leave = _linear(width, 1, gain=_SMALL)
         if heads.decode:
-            self.decode = Pointer(width)
+            self.decode = Pointer(width, columns["decode_ranks"])
         self.latent_dim_pi = (
             heads.windows
             + (layout["ranks"][0] + 1 if heads.prefill else 0)
@@ -153,20 +180,20 @@ class SetActorCritic(nn.Module):
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logits of all segments, shape (batch, actions)."""
-        joint, rows = self.actor(features)
+        joint, rows, seen = self.actor(features)
         logits = []
         if self.heads.windows:
             logits.append(self.window(joint))
         if self.heads.prefill:
-            logits += [self.prefill(joint, rows["ranks"]), self.leave(joint)]
+            ranks = self.prefill(joint, rows["ranks"], seen["ranks"])
+            logits += [ranks, self.leave(joint)]
         if self.heads.decode:
-            logits.append(self.decode(joint, rows["decode_ranks"]))
+            logits.append(self.decode(joint, rows["decode_ranks"], seen["decode_ranks"]))
         return torch.cat(logits, dim=1)
 
     def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
         """Return the critic's joint state, shape (batch, width)."""
-        joint, _ = self.critic(features)
-        return joint
+        return self.critic(features)[0]
 
 
 class SetPolicy(MaskableActorCriticPolicy):
@@ -175,24 +202,32 @@ class SetPolicy(MaskableActorCriticPolicy):
     Args:
         heads: Which answers it gives.
         width: Numbers per state.
+        relative: Whether rows are seen beside the mean of their group, too.
         statistics: Of the observations.
     """
 
     def __init__(
-        self, *args: Any, heads: Heads, width: int, statistics: Statistics, **kwargs: Any
+        self,
+        *args: Any,
+        heads: Heads,
+        width: int,
+        relative: bool,
+        statistics: Statistics,
+        **kwargs: Any,
     ) -> None:
         self._heads, self._width = heads, width
         super().__init__(
             *args,
             ortho_init=False,
             features_extractor_class=StandardiseGroups,
-            features_extractor_kwargs={"statistics": statistics},
+            features_extractor_kwargs={"statistics": statistics, "relative": relative},
             **kwargs,
         )
 
     def _build_mlp_extractor(self) -> None:
-        layout = self.features_extractor.layout
-        self.mlp_extractor = SetActorCritic(layout, self._heads, self._width).to(self.device)
+        seen = self.features_extractor
+        net = SetActorCritic(seen.layout, self._heads, self._width, seen.relative)
+        self.mlp_extractor = net.to(self.device)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)

@@ -34,7 +34,8 @@ CASES = {
         ("agent.learning_starts=64", "agent.buffer_size=800", "agent.target_every=64"),
     ),
     "sets": ("window_budget_ppo", ()),
-    "sets, all questions": ("serving_ppo", ()),
+    "sets, all questions": ("serving_ppo", ("policy.relative=false",)),
+    "sets, beside their mean": ("serving_ppo", ("policy.relative=true",)),
 }
 
 

@@ -36,12 +36,14 @@ class Writer:
         kind: str = "mlp",
         history: int = 1,
         activation: str = "tanh",
+        relative: bool = False,
         seed: int = 0,
         **meta: Any,
     ) -> None:
         task = TASKS[task_of(id)]
         self.rng = np.random.default_rng(seed)
         self.action, self.history, self.cluster = action, history, cluster
+        self.relative = relative
         self.answers, self.sees = task.answers, task.sees
         self.meta: dict[str, Any] = {
             "format": 1,
@@ -97,6 +99,10 @@ class Writer:
             if group & self.sees
         }
 
+    def _seen(self, group: Group) -> int:
+        """Return the inputs of a row."""
+        return self._columns()[group][1] * (2 if self.relative else 1)
+
     def _mlp(self) -> None:
         num_in = sum(rows * columns for rows, columns in self._columns().values())
         self._norm("", num_in)
@@ -118,13 +124,21 @@ class Writer:
         for group in seen:
             name = group.name.lower()
             self._norm(f"{name}_", columns[group][1])
-            self._layer(f"{name}_rows", f"{name}_bias", columns[group][1], WIDTH)
+            if self.relative:
+                spread = self.rng.uniform(0.05, 0.5, size=columns[group][1])
+                self.arrays[f"{name}_spread"] = spread.astype(np.float32)
+            self._layer(f"{name}_rows", f"{name}_bias", self._seen(group), WIDTH)
             self._draw(f"{name}_context", WIDTH, WIDTH, scale=WIDTH**-0.5)
         self._layer("w_joint", "b_joint", WIDTH * (1 + 2 * len(seen)), WIDTH)
         if self.answers & Question.RELEASE:
             self._layer("w_window", "b_window", WIDTH, self.num_windows)
-        for question, name in ((Question.PREFILL, "prefill"), (Question.DECODE, "decode")):
+        for question, name, group in (
+            (Question.PREFILL, "prefill", Group.RANKS),
+            (Question.DECODE, "decode", Group.DECODE_RANKS),
+        ):
             if self.answers & question:
+                if self.relative:
+                    self._draw(f"{name}_direct", self._seen(group))
                 self._layer(f"{name}_rows", f"{name}_bias", WIDTH, WIDTH)
                 self._draw(f"{name}_joint", WIDTH, WIDTH, scale=WIDTH**-0.5)
                 self._draw(f"{name}_score", WIDTH)
@@ -168,10 +182,14 @@ class Reader:
         c = self._act(
             a["w_single"] @ self._normal("single_", np.concatenate(parts)) + a["b_single"]
         )
-        hidden, joint = {}, [c]
+        hidden, inputs, joint = {}, {}, [c]
         for name in ("instances", "ranks", "decode_ranks"):
             if name in seen:
                 x = self._normal(f"{name}_", seen[name])
+                if f"{name}_spread" in a:
+                    apart = (seen[name] - seen[name].mean(axis=0)) / a[f"{name}_spread"]
+                    x = np.concatenate([x, np.clip(apart, -10, 10)], axis=1)
+                inputs[name] = x
                 shared = a[f"{name}_context"] @ c + a[f"{name}_bias"]
                 hidden[name] = h = self._act(_times(x, a[f"{name}_rows"]) + shared)
                 joint += [h.mean(axis=0), h.max(axis=0)]
@@ -184,6 +202,8 @@ class Reader:
                 shared = a[f"{name}_joint"] @ z + a[f"{name}_bias"]
                 h = self._act(_times(hidden[group], a[f"{name}_rows"]) + shared)
                 logits[name] = _times(h, a[f"{name}_score"][None])[:, 0]
+                if f"{name}_direct" in a:
+                    logits[name] += _times(inputs[group], a[f"{name}_direct"][None])[:, 0]
         if "prefill_leave" in a:
             leave = a["prefill_leave"] @ z + a["prefill_leave_bias"]
             logits["prefill"] = np.append(logits["prefill"], leave)

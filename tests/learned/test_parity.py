@@ -43,7 +43,8 @@ def play_both(
     Returns the fields in which the two differ, the network, and the records of the plain run.
     """
     net = {name: options.pop(name) for name in ("kind", "history") if name in options}
-    net |= {name: options.pop(name) for name in ("activation", "seed") if name in options}
+    more = ("activation", "relative", "seed")
+    net |= {name: options.pop(name) for name in more if name in options}
     rules = scheduler_named(background)
     probe = make(id, action=action, warmup_s=0.0, **options)
     fields = dataclasses.asdict(rules)
@@ -102,6 +103,17 @@ def test_a_network_plays_as_in_its_environment(
     tmp_path: Path, id: str, action: str, kind: str, history: int
 ) -> None:
     assert_same(tmp_path, id, action, kind=kind, history=history, seed=history)
+
+
+@pytest.mark.parametrize("history", [1, 3])
+@pytest.mark.parametrize("id", [WINDOW, PREFILL, DECODE, SERVING])
+def test_so_does_one_that_sees_rows_beside_their_mean(
+    tmp_path: Path, id: str, history: int
+) -> None:
+    options = {"cluster": WHOLE_PATH} if id == DECODE else {}
+    assert_same(
+        tmp_path, id, "discrete", kind="set", relative=True, history=history, seed=4, **options
+    )
 
 
 @pytest.mark.parametrize("kind", ["mlp", "set"])

@@ -10,7 +10,7 @@ from sbs_gym.schedulers.learned.network import DECODE, JOINT, LEAVE, MLP, PREFIL
 from sbs_gym.sim.agent_state import Question
 
 _RELEASE, _PREFILL = int(Question.RELEASE), int(Question.PREFILL)
-_LOW, _HIGH = np.float32(-10.0), np.float32(10.0)
+_LOW, _ZERO, _HIGH = np.float32(-10.0), np.float32(0.0), np.float32(10.0)
 
 
 @compiled
@@ -23,8 +23,24 @@ def normalise(net):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _find_row_means(net):  # type: ignore[no-untyped-def]
+    """Write the mean of the rows where inputs are apart from it."""
+    moments = net.moments.reshape(-1)
+    for g in range(len(net.groups)):
+        group = net.groups[g]
+        rows = np.float32(group.rows)
+        for j in range(group.columns - group.apart, group.columns):
+            mean = _ZERO
+            for k in range(group.rows):
+                mean += moments[net.taken[group.input_at + k * group.columns + j]]
+            for k in range(group.rows):
+                net.mean[group.input_at + k * group.columns + j] = mean / rows
+
+
+@compiled
 def forward(net, asked):  # type: ignore[no-untyped-def]
     """Write the logits: of a set those of the question `asked`, of an mlp those of all."""
+    _find_row_means(net)
     normalise(net)
     if net.header.kind == MLP:
         _forward_mlp(net)
@@ -114,4 +130,8 @@ def _score_ranks(net, which, layer, z):  # type: ignore[no-untyped-def]
         add_product(h, net.hidden[hidden_at : hidden_at + width], net.weights, score.rows_at)
         activate(net.header.activation, h)
         net.logits[k] = scalar_product(h, net.weights, score.score_at)
+        if score.direct_at >= 0:
+            row_at = group.input_at + k * group.columns
+            row = net.inputs[row_at : row_at + group.columns]
+            net.logits[k] += scalar_product(row, net.weights, score.direct_at)
     return group.rows

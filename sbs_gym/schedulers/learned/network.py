@@ -37,6 +37,7 @@ LAYER = dtype_of(
 ROWS = dtype_of(
     ("rows", np.int64),
     ("columns", np.int64),
+    ("apart", np.int64),  # of them, the last ones: apart from the mean of the rows
     ("input_at", np.int64),  # of the first row
     ("hidden_at", np.int64),  # its first row, counted over all groups
     ("at", np.int64),
@@ -46,7 +47,12 @@ ROWS = dtype_of(
 # The layers of a set, in their order; those that it does not need have no outputs.
 SINGLE, JOINT, WINDOW, PREFILL, LEAVE, DECODE = range(6)
 # What a rank's score is made of: the layer above takes its matrix of z, and these its others.
-SCORE = dtype_of(("rows_at", np.int64), ("score_at", np.int64), ("group", np.int64))
+SCORE = dtype_of(
+    ("rows_at", np.int64),
+    ("score_at", np.int64),
+    ("direct_at", np.int64),  # -1: what is seen of a rank scores through the layers alone
+    ("group", np.int64),
+)
 
 
 class Network(NamedTuple):
@@ -58,7 +64,8 @@ class Network(NamedTuple):
         groups: ROWS, the row groups of a set.
         scores: SCORE, of prefill and of decode ranks, shape (2,).
         weights: float32, all of them.
-        taken, mean, std: By input: its place in `moments`, and what normalises it.
+        taken, mean, std: By input: its place in `moments`, and what normalises it; the mean of
+            what is apart from the rows' mean is that, written anew every time.
         moments: float32, (history, num_features), the newest last.
         inputs: float32, (num_inputs,).
         hidden: float32, (rows of all groups, width).
@@ -100,12 +107,12 @@ def lay_out(weights: Weights, layout: ActionLayout, cluster: ClusterConfig) -> N
     header.history = weights.history
     header.num_windows, header.num_decode = num_windows, layout.num_decode
     shape = input_shape(weights, cluster)
+    num_seen = sum(rows * columns for rows, columns in shape.values())
     if weights.kind == "mlp":
-        num_inputs = sum(rows * columns for rows, columns in shape.values())
         num_logits = num_windows + layout.num_prefill + layout.num_decode
-        layers = _mlp_layers(packed, num_inputs, num_logits)
+        layers = _mlp_layers(packed, num_seen, num_logits)
         groups, scores = np.zeros(0, dtype=ROWS), np.zeros(2, dtype=SCORE)
-        taken, norms = np.arange(num_inputs), _norms(weights, [("", 1, num_inputs)])
+        taken, norms = np.arange(num_seen), _norms(weights, [("", 1, num_seen)])
         widths = [int(layer.num_out) for layer in layers]
     else:
         header.width = width = len(weights.arrays.get("b_single", ()))
@@ -130,7 +137,7 @@ def lay_out(weights: Weights, layout: ActionLayout, cluster: ClusterConfig) -> N
         taken=taken,
         mean=norms[0],
         std=norms[1],
-        moments=np.zeros((weights.history, len(taken) // weights.history), dtype=np.float32),
+        moments=np.zeros((weights.history, num_seen // weights.history), dtype=np.float32),
         inputs=_zeros(len(taken)),
         hidden=_zeros(int(groups["rows"].sum() * header.width)),
         joint=_zeros(int(header.width) * (1 + 2 * len(groups))),
@@ -189,7 +196,7 @@ def _set_layers(
         packed.layer("w_joint", "b_joint", num_joint, width),
     ]
     layers += [(0, 0, 0, 0)] * 4
-    scores: list[tuple[int, ...]] = [(0, 0, 0), (0, 0, 0)]
+    scores: list[tuple[int, ...]] = [(0, 0, -1, 0), (0, 0, -1, 0)]
     answers = source.role.answers
     if answers & Question.RELEASE:
         layers[WINDOW] = packed.layer("w_window", "b_window", width, int(header.num_windows))
@@ -211,8 +218,11 @@ def _score(
         )
     layer = packed.layer(f"{name}_joint", f"{name}_bias", width, width)
     rows_at = packed.put(f"{name}_rows", width, width)
-    score_at = packed.put(f"{name}_score", width)
-    return layer, (rows_at, score_at, _seen_rows(shape).index(group))
+    score_at, direct_at = packed.put(f"{name}_score", width), -1
+    if f"{name}_direct" in packed.source.arrays:
+        columns, num_apart = _columns(packed.source, group, shape)
+        direct_at = packed.put(f"{name}_direct", columns + num_apart)
+    return layer, (rows_at, score_at, direct_at, _seen_rows(shape).index(group))
 
 
 def _row_groups(
@@ -220,14 +230,28 @@ def _row_groups(
 ) -> NDArray[Any]:
     groups, hidden_at = [], 0
     for group in _seen_rows(shape):
-        (rows, columns), name = shape[group], _name(group)
+        rows, name = shape[group][0], _name(group)
+        columns, num_apart = _columns(packed.source, group, shape)
+        columns += num_apart
         at = packed.put(f"{name}_rows", width, columns)
         context_at = packed.put(f"{name}_context", width, width)
         bias_at = packed.put(f"{name}_bias", width)
-        groups.append((rows, columns, input_at, hidden_at, at, context_at, bias_at))
+        groups.append((rows, columns, num_apart, input_at, hidden_at, at, context_at, bias_at))
         input_at += rows * columns
         hidden_at += rows
     return _records(groups, ROWS)
+
+
+def _columns(
+    weights: Weights, group: Group, shape: dict[Group, tuple[int, int]]
+) -> tuple[int, int]:
+    """Return the numbers seen of a row, and of those behind them apart from the mean row."""
+    columns = shape[group][1]
+    return columns, columns if _sees_apart(weights, group) else 0
+
+
+def _sees_apart(weights: Weights, group: Group) -> bool:
+    return f"{_name(group)}_spread" in weights.arrays
 
 
 def _taken(weights: Weights, cluster: ClusterConfig) -> NDArray[np.int64]:
@@ -239,7 +263,8 @@ def _taken(weights: Weights, cluster: ClusterConfig) -> NDArray[np.int64]:
     start = 0
     for group, rows, columns in seen:
         row = start + np.arange(rows)[:, None, None] * len(columns)
-        places[group] = (row + moments + np.arange(len(columns))).ravel()
+        of_rows = (row + moments + np.arange(len(columns))).reshape(rows, -1)
+        places[group] = np.tile(of_rows, 2 if _sees_apart(weights, group) else 1).ravel()
         start += rows * len(columns)
     singles = [group for group in places if group not in ROW_GROUPS]
     order = [*singles, *(group for group in places if group in ROW_GROUPS)]
@@ -250,15 +275,16 @@ def _norms(
     weights: Weights, parts: Sequence[tuple[str, int, int]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and std of every input; rows of a group share theirs."""
-
-    def all_of(what: str) -> NDArray[np.float32]:
-        found = [
-            np.tile(weights.array(f"{name}{what}", (columns,)), rows)
-            for name, rows, columns in parts
-        ]
-        return np.concatenate(found).astype(np.float32)
-
-    return all_of("mean"), all_of("std")
+    means, stds = [], []
+    for name, rows, columns in parts:
+        mean = weights.array(f"{name}mean", (columns,))
+        std = weights.array(f"{name}std", (columns,))
+        if f"{name}spread" in weights.arrays:
+            mean = np.concatenate([mean, np.zeros_like(mean)])
+            std = np.concatenate([std, weights.array(f"{name}spread", (columns,))])
+        means.append(np.tile(mean, rows))
+        stds.append(np.tile(std, rows))
+    return np.concatenate(means).astype(np.float32), np.concatenate(stds).astype(np.float32)
 
 
 def _num_single(shape: dict[Group, tuple[int, int]]) -> int:

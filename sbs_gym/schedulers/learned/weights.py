@@ -188,7 +188,7 @@ def _checked(path: str, name: str, array: NDArray[Any]) -> Array:
         raise ConfigError(f"{path}: {name} is of {array.dtype}; expected float32")
     if not np.isfinite(array).all():
         raise ConfigError(f"{path}: {name} holds NaN or infinity; expected finite numbers")
-    if name.rpartition("_")[2] == "std" and not (array > 0.0).all():
+    if name.rpartition("_")[2] in ("std", "spread") and not (array > 0.0).all():
         raise ConfigError(f"{path}: {name} holds {array.min()}; expected numbers above 0")
     return array
 
