@@ -50,9 +50,7 @@ class Supervisor(BaseCallback):
     def _on_rollout_start(self) -> None:
         steps, notes = self.num_timesteps, self._notes
         self._progress(steps, self._config.total_steps)
-        if self._validation is not None and steps >= (
-            notes["validated"] + self._config.validation.every_steps
-        ):
+        if self._validation is not None and self._validation_is_due(steps):
             self.validate()
         if self._stop.asked:
             if steps > notes["stored"]:
@@ -65,6 +63,11 @@ class Supervisor(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+    def _validation_is_due(self, steps: int) -> bool:
+        if steps == 0:  # what was imitated may stay the best
+            return self._config.imitation.rule is not None and self._notes["best_loss"] is None
+        return bool(steps >= self._notes["validated"] + self._config.validation.every_steps)
 
     def validate(self) -> None:
         """Play the validation cells with the present weights, and keep them if they are better."""
