@@ -124,7 +124,7 @@ class ImitationConfig:
         rule: Preset whose answers are imitated; null: no imitation.
         decisions: How many of them are collected.
         epochs: Passes over them.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam; it falls to nothing.
     """
 
     rule: str | None = None

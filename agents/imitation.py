@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
@@ -45,18 +47,23 @@ def imitate(model: BaseAlgorithm, env: TrainingEnv, config: ImitationConfig, see
     if config.rule is None:
         raise ConfigError("imitation.rule=None: nothing to imitate")
     seen, actions, masks = _collect(env, config.rule, config.decisions, seed)
-    count = len(actions)
     optimiser = torch.optim.Adam(model.policy.parameters(), lr=config.learning_rate)
-    rng = np.random.default_rng(seed)
     model.policy.set_training_mode(True)
-    for _ in range(config.epochs):
-        for rows in np.array_split(rng.permutation(count), -(-count // _BATCH)):
-            _, log_probs, _ = _evaluate(model, seen, actions, masks, rows)
-            loss = -log_probs.mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+    batches = list(_batches(len(actions), config.epochs, seed))
+    for number, rows in enumerate(batches):
+        optimiser.param_groups[0]["lr"] = config.learning_rate * (1.0 - number / len(batches))
+        _, log_probs, _ = _evaluate(model, seen, actions, masks, rows)
+        loss = -log_probs.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     return _agreement(model, seen, actions, masks)
+
+
+def _batches(count: int, epochs: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    for _ in range(epochs):
+        yield from np.array_split(rng.permutation(count), -(-count // _BATCH))
 
 
 def _collect(
