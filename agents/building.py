@@ -152,7 +152,10 @@ def build_model(
         target_kl=agent.target_kl,
         discount_by_time=agent.discount_by_time,
         rollout_buffer_class=_BUFFERS[agent.algorithm, by_groups],
-        rollout_buffer_kwargs={"tau_lambda_s": agent.tau_lambda_s},
+        rollout_buffer_kwargs={
+            "tau_lambda_s": agent.tau_lambda_s,
+            "lambda_per_decision": agent.lambda_per_decision,
+        },
     )
 
 

@@ -31,6 +31,9 @@ class AgentConfig:
         discount_by_time: Weigh what follows by exp(-elapsed / reward.tau_s); else by `gamma`.
         gamma: Discount per decision where discount_by_time is off, (0, 1].
         tau_lambda_s: Time constant of GAE's lambda, seconds; null: `gae_lambda` per decision.
+        lambda_per_decision: Factor of that lambda at every decision, also of one that takes no
+            time. Below 1 the critic tells the placements of a release apart; at 1 all of them
+            share what came of the release.
         gae_lambda: [0, 1].
         rollout_steps, epochs, clip, entropy, value_weight, max_grad_norm: Of PPO.
         target_kl: PPO ends an update early beyond 1.5 times this; null: never.
@@ -47,6 +50,7 @@ class AgentConfig:
     discount_by_time: bool = True
     gamma: float = 0.99
     tau_lambda_s: float | None = 2.0
+    lambda_per_decision: float = 1.0
     gae_lambda: float = 0.95
     rollout_steps: int = 64
     epochs: int = 4
@@ -68,7 +72,8 @@ class AgentConfig:
         require_choice("agent.schedule", self.schedule, SCHEDULES)
         for name in ("learning_rate", "final_rate_frac", "gamma", "clip"):
             require_number(f"agent.{name}", getattr(self, name), 0, 1, low_open=True)
-        for name in ("gae_lambda", "entropy", "exploration_frac", "exploration_final"):
+        shares = ("gae_lambda", "entropy", "exploration_frac", "exploration_final")
+        for name in (*shares, "lambda_per_decision"):
             require_number(f"agent.{name}", getattr(self, name), 0, 1)
         for name in ("value_weight", "max_grad_norm"):
             require_number(f"agent.{name}", getattr(self, name), 0, 1000, low_open=True)

@@ -28,11 +28,18 @@ class _TimeAwareBuffer:
 
     Attributes:
         tau_lambda_s: Time constant of lambda, seconds; None: `gae_lambda` per decision.
+        lambda_per_decision: What every decision takes from it besides.
         discounts, elapsed_s: float64, shape (steps, envs), written by `note_times`.
     """
 
-    def __init__(self, *args: Any, tau_lambda_s: float | None = 2.0, **kwargs: Any) -> None:
-        self.tau_lambda_s = tau_lambda_s
+    def __init__(
+        self,
+        *args: Any,
+        tau_lambda_s: float | None = 2.0,
+        lambda_per_decision: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        self.tau_lambda_s, self.lambda_per_decision = tau_lambda_s, lambda_per_decision
         super().__init__(*args, **kwargs)
 
     def reset(self) -> None:
@@ -51,11 +58,10 @@ class _TimeAwareBuffer:
     ) -> None:
         """Fill advantages and returns; see `time_aware_advantages`."""
         ends = np.concatenate([self.episode_starts[1:], dones[None]]).astype(bool)
-        lambdas = (
-            np.full_like(self.elapsed_s, self.gae_lambda)
-            if self.tau_lambda_s is None
-            else time_lambdas(self.elapsed_s, self.tau_lambda_s)
-        )
+        if self.tau_lambda_s is None:
+            lambdas = np.full_like(self.elapsed_s, self.gae_lambda)
+        else:
+            lambdas = self.lambda_per_decision * time_lambdas(self.elapsed_s, self.tau_lambda_s)
         advantages = time_aware_advantages(
             self.rewards,
             self.values,
