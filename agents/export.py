@@ -89,6 +89,7 @@ def _meta(env: TrainingEnv | MixedEnv) -> dict[str, Any]:
         "action": core.layout.form,
         "num_budgets": core.task.num_budgets,
         "num_orders": core.task.num_orders,
+        "budget_of": config.budget_of,
         "history": config.history,
         "features": feature_digest(core.task.sees),
         "scheduler": scheduler,

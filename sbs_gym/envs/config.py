@@ -21,6 +21,7 @@ from sbs_gym.config.workload import (
 )
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.schedulers.registry import registered_schedulers
+from sbs_gym.schedulers.seat import BUDGETS_OF
 from sbs_gym.sim.agent_state import TERMS
 
 ACTIONS = ("discrete", "box", "multi", "flat")
@@ -85,6 +86,8 @@ class EnvConfig:
         action: The form of the action space, see the task.
         observation: flat (Box) or dict.
         history: Observations stacked, 1 to 64, the newest last.
+        budget_of: What budgets are shares of: backlog, or chunk, of which half the share counts
+            (0.2, 0.3, 0.4, 0.5, 0.7); an ablation.
         reask: release, or also at every signal or arrival while a window stands.
         invalid_action: remap (to a legal one, counted) or error.
         record: Keep the records of the running episode, see `records()`.
@@ -106,6 +109,7 @@ class EnvConfig:
     action: str = "discrete"
     observation: str = "flat"
     history: int = 1
+    budget_of: str = "backlog"
     reask: str = "release"
     invalid_action: str = "remap"
     record: bool = False
@@ -117,6 +121,7 @@ class EnvConfig:
         require_choice("load_side", self.load_side, LOAD_SIDES)
         require_choice("action", self.action, ACTIONS)
         require_choice("observation", self.observation, OBSERVATIONS)
+        require_choice("budget_of", self.budget_of, BUDGETS_OF)
         require_choice("reask", self.reask, REASKS)
         require_choice("invalid_action", self.invalid_action, INVALID_ACTIONS)
         require_number("history", self.history, 1, MOST_STACKED, integer=True)

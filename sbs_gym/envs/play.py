@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sbs_gym.batch.answers import rule_answers
 from sbs_gym.config.scheduler import ALLOCATIONS, PLACEMENTS, SchedulerConfig
-from sbs_gym.envs.config import scheduler_named
+from sbs_gym.envs.config import EnvConfig, scheduler_named
 from sbs_gym.envs.tasks import NUM_BUDGETS, ORDERS, Task
 from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, STEPS_OF_ONE
@@ -70,6 +70,7 @@ class RulePlayer:
         task, config = self._core.task, self._core.config
         self.scheduler = named_rule(task, config.scheduler, rule)
         require_playable(task, config.scheduler, self.scheduler)
+        _require_shares(task, config, self.scheduler)
         self._box = self._core.layout.form == "box"
         self._value = self.scheduler.multiplier - 1.0
         if self._box and float(np.float32(self._value)) != self._value:
@@ -188,6 +189,14 @@ def _require_answered(task: Task, background: SchedulerConfig, rule: SchedulerCo
                 f"rule {rule.name!r} has {field.name}={theirs!r}, which {task.id} does not choose; "
                 f"its scheduler has {mine!r}. Expected an environment with scheduler={rule.name!r}"
             )
+
+
+def _require_shares(task: Task, config: EnvConfig, rule: SchedulerConfig) -> None:
+    if task.num_budgets > 1 and config.budget_of != "backlog" and rule.budget != "full":
+        raise ConfigError(
+            f"rule {rule.name!r} has budget={rule.budget!r}; with budget_of={config.budget_of!r} "
+            "only the full chunk is a rule's. Expected budget_of='backlog'"
+        )
 
 
 def _require_window(task: Task, rule: SchedulerConfig) -> None:

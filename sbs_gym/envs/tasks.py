@@ -37,7 +37,7 @@ class Task:
     num_orders: int = 1
     weights: tuple[tuple[str, float], ...] = (("ttft", 1.0),)
 
-    def role(self, form: str) -> Role:
+    def role(self, form: str, budget_of: str) -> Role:
         """Return the part of an agent whose action has this form."""
         return Role(
             told=self.id,
@@ -45,6 +45,7 @@ class Task:
             sees=self.sees,
             form=form,
             num_budgets=self.num_budgets,
+            budget_of=budget_of,
             num_orders=self.num_orders,
         )
 
@@ -114,4 +115,4 @@ def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
             f"action={config.action!r} is not a form of {task.id}; expected one of: "
             f"{', '.join(task.actions)}"
         )
-    return layout_for(task.role(form), config.cluster, config.scheduler)
+    return layout_for(task.role(form, config.budget_of), config.cluster, config.scheduler)

@@ -196,7 +196,8 @@ class Worlds:
         )
         for status in self._grown:
             world = GROW[status](world)
-        seat_agent(world, self._task.role(layout.form), layout, timing)
+        role = self._task.role(layout.form, self._config.budget_of)
+        seat_agent(world, role, layout, timing)
         self._prepare_agent(world)
         return world
 

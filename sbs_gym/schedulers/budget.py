@@ -17,12 +17,20 @@ def choose_budget(w, rules, i):  # type: ignore[no-untyped-def]
     """Return the budget of a release to instance `i`, made with the buffer as it is now."""
     chunk = w.setup.chunk_tokens
     if w.agent.num_budgets > 1 and w.agent.kinds & _BY_AGENT and w.agent.alpha >= 0.0:
-        return _share(w, rules, i, w.agent.alpha) if w.agent.alpha > 0.0 else chunk
+        return _chosen(w, rules, i) if w.agent.alpha > 0.0 else chunk
     if rules.budget == _FIXED:
         return min(rules.budget_tokens, chunk)
     if rules.budget == _BACKLOG:
         return _share(w, rules, i, rules.alpha)
     return chunk
+
+
+@inlined
+def _chosen(w, rules, i):  # type: ignore[no-untyped-def]
+    """Return the budget of the agent's share; of the chunk, half of it, for 1.4 is beyond one."""
+    if w.agent.budget_of_chunk:
+        return max(math.ceil(0.5 * w.agent.alpha * w.setup.chunk_tokens), 1)
+    return _share(w, rules, i, w.agent.alpha)
 
 
 @inlined

@@ -16,6 +16,7 @@ from sbs_gym.sim.features import Group
 from sbs_gym.sim.state import World
 from sbs_gym.timing.model import TimingModel
 
+BUDGETS_OF = ("backlog", "chunk")
 ORDER_NAMES = tuple(order.name.lower() for order in ORDERS)
 _PROBES = {"pass_256_s": 256, "pass_1024_s": 1024}
 
@@ -30,6 +31,7 @@ class Role:
         sees: The groups of its observation.
         form: Of its action: discrete, box, multi or flat.
         num_budgets, num_orders: Choices of budget and order that come with a window.
+        budget_of: What budgets are shares of: backlog or chunk.
     """
 
     told: str
@@ -37,6 +39,7 @@ class Role:
     sees: Group
     form: str
     num_budgets: int = 1
+    budget_of: str = "backlog"
     num_orders: int = 1
 
 
@@ -98,6 +101,7 @@ def seat_agent(world: World, role: Role, layout: ActionLayout, timing: TimingMod
     agent = world.agent
     agent.answers, agent.sees = int(role.answers), int(role.sees)
     agent.num_budgets, agent.num_orders = role.num_budgets, role.num_orders
+    agent.budget_of_chunk = role.budget_of == "chunk"
     agent.takes_box = layout.form == "box"
     agent.prefill_offset = layout.num_windows
     agent.decode_offset = layout.decode_offset

@@ -84,6 +84,7 @@ AGENT = dtype_of(
     ("sees", np.int64),  # set of features.Group
     ("takes_box", np.int64),  # 1: the action is a real number in [-1, 1]
     ("num_budgets", np.int64),
+    ("budget_of_chunk", np.int64),  # 1: budgets are shares of the chunk, not of the backlog
     ("num_orders", np.int64),
     ("prefill_offset", np.int64),  # first action of the segment
     ("decode_offset", np.int64),

@@ -45,6 +45,7 @@ def play_both(
     net = {name: options.pop(name) for name in ("kind", "history") if name in options}
     more = ("activation", "relative", "seed")
     net |= {name: options.pop(name) for name in more if name in options}
+    net |= {name: options[name] for name in ("budget_of",) if name in options}
     rules = scheduler_named(background)
     probe = make(id, action=action, warmup_s=0.0, **options)
     fields = dataclasses.asdict(rules)
@@ -103,6 +104,11 @@ def test_a_network_plays_as_in_its_environment(
     tmp_path: Path, id: str, action: str, kind: str, history: int
 ) -> None:
     assert_same(tmp_path, id, action, kind=kind, history=history, seed=history)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "set"])
+def test_so_does_one_whose_budgets_are_of_the_chunk(tmp_path: Path, kind: str) -> None:
+    assert_same(tmp_path, BUDGET, "multi", kind=kind, seed=3, budget_of="chunk")
 
 
 @pytest.mark.parametrize("history", [1, 3])

@@ -17,7 +17,7 @@ from sbs_gym.config.learned import PREFIX, read_weights_file, weights_path
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, ORDERS
-from sbs_gym.schedulers.seat import ActionLayout, Role, layout_for
+from sbs_gym.schedulers.seat import BUDGETS_OF, ActionLayout, Role, layout_for
 from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.features import Group, feature_digest, sizes
 
@@ -85,6 +85,7 @@ def read_weights(learned: str) -> Weights:
         form=meta["action"],
         num_budgets=meta["num_budgets"],
         num_orders=meta["num_orders"],
+        budget_of=meta.get("budget_of", BUDGETS_OF[0]),
     )
     _check_role(path, role)
     if meta.get("features") != feature_digest(role.sees):
@@ -143,6 +144,7 @@ def num_window_logits(role: Role, layout: ActionLayout) -> int:
 def _check_words(path: str, meta: Mapping[str, Any]) -> None:
     for name, known in (("kind", KINDS), ("activation", ACTIVATIONS), ("action", FORMS)):
         require_choice(f"{path}: meta.{name}", str(meta.get(name)), known)
+    require_choice(f"{path}: meta.budget_of", meta.get("budget_of", BUDGETS_OF[0]), BUDGETS_OF)
     if meta.get("reask", "release") != "release":
         raise ConfigError(
             f"{path}: meta.reask={meta['reask']!r}: a run asks once per release; expected 'release'"
