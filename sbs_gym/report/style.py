@@ -1,4 +1,4 @@
-"""One look for all figures: colours, line styles, sizes; and one way to write each unit."""
+"""One look for all figures: colours, line styles, marks; and one way to write each unit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from typing import Any
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Rank time: work is dark and whole, a bubble (COLOURS[5], half way to white) hatched, idle pale.
+WORK, BUBBLE, IDLE = COLOURS[0], "#F5CF85", "#d9d9d9"
+LOOK_OF_WORK: Any = {"facecolor": WORK, "edgecolor": "none"}
+LOOK_OF_BUBBLE: Any = {
+    "facecolor": BUBBLE,
+    "edgecolor": "#9a6a00",
+    "hatch": "////",
+    "linewidth": 0.4,
+}
+LOOK_OF_BUFFER: Any = {"facecolor": "#8fd0b8", "edgecolor": "#00543D", "linewidth": 0.4}
+LOOK_OF_QUEUE: Any = {"facecolor": "#444444", "edgecolor": "#444444", "linewidth": 0.4}
 RC: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 160,
