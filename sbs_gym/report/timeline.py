@@ -48,7 +48,7 @@ def timeline_figure(results: Mapping[str, Result], *, start_s: float, end_s: flo
     rows = [one.config.cluster.num_prefill for one in results.values()]
     heights = [h for n in rows for h in (_ROW_INCHES * n, _WAIT_INCHES)]
     with rc_context({**style.RC, "axes.grid": False}):
-        figure = Figure(figsize=(10.5, 1.3 + sum(heights) + 0.55 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(10.5, 1.5 + sum(heights) + 0.55 * len(rows)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         for place, (name, result) in enumerate(results.items()):
@@ -61,7 +61,7 @@ def timeline_figure(results: Mapping[str, Result], *, start_s: float, end_s: flo
         axes[-1].set_xlim(start_s, end_s)
         axes[-1].set_xlabel("time (s)")
         dp = max(one.config.cluster.prefill_dp for one in results.values())
-        figure.legend(handles=_legend(dp), loc="outside lower center", ncols=6)
+        figure.legend(handles=_legend(dp), loc="outside lower center", ncols=3)
         return figure
 
 
