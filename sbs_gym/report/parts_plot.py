@@ -71,7 +71,7 @@ def _draw_stacks(axes: Axes, parts: Parts, looks: Mapping[str, Mapping[str, Any]
     lengths_ms = {
         name: np.array([_milliseconds(one[name]) for one in parts.values()]) for name in looks
     }
-    fits_ms = _NUMBER_FITS * max(sum(lengths_ms.values()))
+    fits_ms = _NUMBER_FITS * float(np.max(np.sum(list(lengths_ms.values()), axis=0)))
     ends_ms = np.zeros(len(parts))
     for name, look in looks.items():
         length_ms, told = lengths_ms[name], _TOLD.get(name, name)

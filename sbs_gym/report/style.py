@@ -22,6 +22,8 @@ LOOK_OF_BUBBLE: Any = {
 }
 LOOK_OF_BUFFER: Any = {"facecolor": "#8fd0b8", "edgecolor": "#00543D", "linewidth": 0.4}
 LOOK_OF_QUEUE: Any = {"facecolor": "#444444", "edgecolor": "#444444", "linewidth": 0.4}
+# From dark to light in even steps of lightness, and told apart by colour-blind readers.
+HEAT = "cividis"
 RC: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 160,
