@@ -55,7 +55,8 @@ def kv_map_figure(results: Mapping[str, Result], *, start_s: float, end_s: float
             one.set_title(f"{name}\nspread over ranks {spread} thousand tokens")
             one.set_xlabel("time (s)")
             _mark_instances(one, results[name])
-        axes[0].set_ylabel("decode rank")
+        several = any(one.config.cluster.num_decode > 1 for one in results.values())
+        axes[0].set_ylabel("decode rank" + several * " (lines between instances)")
         bar = figure.colorbar(ScalarMappable(scale, style.HEAT), ax=list(axes), pad=0.01)
         bar.set_label("KV on the rank (thousand tokens)")
         return figure

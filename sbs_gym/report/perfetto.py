@@ -23,7 +23,7 @@ from sbs_gym.report.trace_events import Event, Track, complete, counter, named
 from sbs_gym.result import Result
 from sbs_gym.types import FloatArray
 
-MOST_EVENTS = 500_000  # about 100 MB, which a browser still opens
+MOST_EVENTS = 500_000  # about 50 MB of JSON
 _MOST_STEPS = 20_000  # beyond it decode is counters only
 _SCHEDULER, _PREFILL, _DECODE = 1, 100, 10_000  # pids; an instance adds its number
 _WHOLE = 0  # thread of the passes or steps of all ranks; rank r is thread r + 1
