@@ -8,67 +8,70 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sbs_gym.artifacts import Writer
 from sbs_gym.report import style
+from sbs_gym.report.ratio_map import ratio_map_figure
 
-_MOST_SHOWN = 1.5  # ratios beyond it have the darkest colour: round_robin is off any useful scale
+_MOST_SHOWN = 1.5  # where the axis of intervals ends: round_robin is off any useful scale
+_MARGIN = 0.02
 
 
 def heat_figure(cells: Sequence[Mapping[str, Any]], baseline: str) -> Figure:
-    """Return TTFT ratios, policies down and cells across; cells that do not count are hatched."""
+    """Return TTFT ratios, cells down and policies across; cells that do not count are hatched."""
     policies = _policies(cells, baseline)
-    grid = np.array([[_ratio(cell, policy) for cell in cells] for policy in policies])
-    with rc_context({**style.RC, "axes.grid": False}):
-        figure = Figure(
-            figsize=(2.5 + 0.24 * len(cells), 2.6 + 0.3 * len(policies)), layout="constrained"
-        )
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        image = axes.imshow(
-            grid, aspect="auto", cmap="PuOr_r", vmin=2.0 - _MOST_SHOWN, vmax=_MOST_SHOWN
-        )
-        axes.set_yticks(range(len(policies)), policies)
-        names = [f"{c['workload']} {c['load']:g} {c['arrivals']}" for c in cells]
-        axes.set_xticks(range(len(cells)), names, rotation=90, fontsize=6)
-        for place, cell in enumerate(cells):
-            if not cell["admitted"]:
-                axes.axvspan(place - 0.5, place + 0.5, fill=False, hatch="///", linewidth=0)
-        figure.colorbar(image, ax=axes, label=f"mean TTFT / {baseline}", extend="both")
-        axes.set_title("hatched cells are not admitted")
-        return figure
+    keys = [(cell["workload"], float(cell["load"]), cell["arrivals"]) for cell in cells]
+    table = pd.DataFrame(
+        [[_ratio(cell, policy) for policy in policies] for cell in cells],
+        index=pd.MultiIndex.from_tuples(keys, names=("workload", "load", "arrivals")),
+        columns=policies,
+    )
+    return ratio_map_figure(
+        table, baseline=baseline, counted=[bool(cell["admitted"]) for cell in cells]
+    )
 
 
 def cells_figure(cells: Sequence[Mapping[str, Any]], baseline: str) -> Figure:
-    """Return the ratio of every policy in every cell with its 95 % interval."""
+    """Return the ratio of every policy in every cell with its 95 % interval.
+
+    A ratio beyond the axis is an arrow at its edge.
+    """
     policies = _policies(cells, baseline)
     with rc_context(style.RC):
         figure = Figure(figsize=(8.0, 1.2 + 0.26 * len(cells)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
+        lowest = 1.0
         for line, policy in enumerate(policies):
             places = np.arange(len(cells)) + 0.7 * ((line + 0.5) / len(policies) - 0.5)
             middle = np.array([_ratio(cell, policy) for cell in cells])
             ends = np.array([_ends(cell, policy) for cell in cells])
+            colour = style.COLOURS[line % len(style.COLOURS)]
             axes.errorbar(
                 middle,
                 places,
                 xerr=np.nan_to_num(np.abs(ends.T - middle)),
-                fmt="o",
-                markersize=2.5,
+                fmt=style.MARKERS[line % len(style.MARKERS)],
+                markersize=3,
                 elinewidth=1,
-                color=style.COLOURS[line % len(style.COLOURS)],
+                color=colour,
                 label=policy,
             )
+            beyond = places[middle > _MOST_SHOWN]
+            axes.plot(
+                np.full(len(beyond), _MOST_SHOWN - _MARGIN / 2), beyond, ">", color=colour, ms=5
+            )
+            lowest = min(lowest, float(np.nanmin([*middle, *ends.T[0], 1.0])))
         axes.axvline(1.0, color="black", linewidth=0.8)
         names = [f"{c['workload']} {c['load']:g} {c['arrivals']}" for c in cells]
         axes.set_yticks(range(len(cells)), names, fontsize=6)
         axes.set_ylim(len(cells) - 0.5, -0.5)
         # A blind scheduler may be at five times the baseline: the others would be one line.
-        axes.set_xlim(right=min(axes.get_xlim()[1], _MOST_SHOWN))
+        axes.set_xlim(lowest - _MARGIN, _MOST_SHOWN)
         axes.set_xlabel(f"mean TTFT / {baseline}, 95 % interval over seeds")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
         return figure

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sbs_gym.report import style
 from sbs_gym.report.style import COLOURS
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 WIDTH, HEIGHT = 960, 540
-INK, FAINT, TRACK, IDLE = "#1a1a1a", "#6b6b6b", "#eeeeee", "#d9d9d9"
-WORK, QUEUE, DECODE, EXPECTED = COLOURS[0], COLOURS[4], COLOURS[3], COLOURS[1]
-BUBBLE = "#F5CF85"  # COLOURS[5], half way to white
+INK, FAINT, TRACK, IDLE = "#1a1a1a", "#6b6b6b", "#eeeeee", style.IDLE
+WORK, BUBBLE = style.WORK, style.BUBBLE
+QUEUE, DECODE, EXPECTED = COLOURS[4], COLOURS[3], COLOURS[1]
 WORK_TO_COME, BUBBLE_TO_COME = "#A9CCE3", "#FBEBCB"  # paler still
 WAITING = "#7B2D5B"  # DECODE, darker
 AGES = ("#80CFB9", "#40B796", COLOURS[2], "#00543D")  # from young to old

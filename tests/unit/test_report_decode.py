@@ -9,6 +9,7 @@ from test_report import figures, shown, summary
 
 from sbs_gym.metrics.columns import SUMMARY_KEYS
 from sbs_gym.report import decode_comparison, load_tables, plots, style, tables
+from sbs_gym.report.loads_plot import loads_figure
 from sbs_gym.report.parts_plot import parts_figure
 
 NAN = float("nan")
@@ -181,7 +182,28 @@ def test_parts_stack_up_to_the_whole_and_an_absent_one_takes_no_room():
     assert widths[:, 0] == pytest.approx(sbs)
     assert widths[:, 1].sum() == pytest.approx(1e3 * np.nansum(list(parts["lpt"].values())))
     assert len(before.containers) == len(whole.containers) - 1
-    assert before.get_xlabel() == "mean time (ms)"
+    assert before.get_xlabel().startswith("mean time (ms)")
+
+
+def test_a_line_marks_the_first_token_behind_the_passes():
+    parts = decode_comparison.mean_parts(runs(("sbs", "lpt")))
+    before, whole = parts_figure(parts, "x").axes
+    ttft_ms = [
+        1e3 * sum(one[name] for name in ("buffer", "engine", "passes")) for one in parts.values()
+    ]
+    for axes in (before, whole):
+        (marks,) = axes.collections
+        assert [line[0, 0] for line in marks.get_segments()] == pytest.approx(ttft_ms)
+
+
+def test_parts_without_decode_are_those_of_ttft():
+    parts = decode_comparison.mean_parts(runs(("sbs", "lpt")))
+    late = ("hand-off", "transfer", "decode wait", "decode")
+    figure = parts_figure({k: v | dict.fromkeys(late, NAN) for k, v in parts.items()}, "x")
+    (axes,) = figure.axes
+    assert axes.get_title() == "until the first token"
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["waits in the buffer", "waits in the engine", "in prefill passes"]
 
 
 def test_parts_figure_gives_the_same_bytes(tmp_path):
@@ -203,7 +225,7 @@ def test_loads_with_decode_show_tpot_and_goodput_beside_ttft(capsys):
         for name in ("round_robin", "sbs")
     ]
     table = pd.DataFrame(rows)
-    labels = [axes.get_ylabel().split(",")[0] for axes in plots.loads_figure(table, "x").axes]
+    labels = [axes.get_ylabel().split(",")[0] for axes in loads_figure(table, "x").axes]
     assert labels == ["mean TTFT (ms)", "mean TPOT (ms)", "goodput (requests/s)"]
     better = {0.5: None, 0.9: None}
     text = shown(
