@@ -66,7 +66,7 @@ class Clocked(VecEnv):
         return [False]
 
 
-def rollout_of(env, steps, values):
+def rollout_of(env, steps, values, lambda_per_decision=1.0):
     """Return the buffer after a rollout in which V(seen) = values[seen]."""
     model = TimeAwarePPO(
         "MlpPolicy",
@@ -75,7 +75,7 @@ def rollout_of(env, steps, values):
         batch_size=steps,
         device="cpu",
         rollout_buffer_class=TimeAwareRolloutBuffer,
-        rollout_buffer_kwargs={"tau_lambda_s": 2.0},
+        rollout_buffer_kwargs={"tau_lambda_s": 2.0, "lambda_per_decision": lambda_per_decision},
     )
 
     def told(observations):
@@ -150,6 +150,15 @@ def test_a_rollout_weighs_by_the_seconds_of_every_step():
     assert buffer.returns[:, 0].tolist() == pytest.approx(
         [expected[0] + 10, expected[1] + 20, expected[2] + 40]
     )
+
+
+def test_a_factor_of_lambda_counts_at_decisions_that_take_no_time_as_well():
+    env = Clocked([1.0, 0.0, 2.0], [1.0, 2.0, 4.0], [None, None, None], 1.0 / math.log(2.0))
+    buffer = rollout_of(env, 3, {0: 10.0, 1: 20.0, 2: 40.0, 3: 8.0}, lambda_per_decision=0.5)
+    deltas = [1 + 0.5 * 20 - 10, 2 + 40 - 20, 4 + 0.25 * 8 - 40]
+    second = deltas[1] + 1.0 * 0.5 * deltas[2]
+    expected = [deltas[0] + 0.5 * 0.5 * math.exp(-0.5) * second, second, deltas[2]]
+    assert buffer.advantages[:, 0].tolist() == pytest.approx(expected)
 
 
 def test_a_truncated_episode_is_continued_by_the_value_of_its_own_last_observation():
