@@ -78,17 +78,13 @@ def _spans(events):
 
 
 def _flows(events):
-    """An arrow starts once, ends once, and every stop is at a slice that is there."""
-    slices = defaultdict(list)
-    for event in events:
-        if event["ph"] == "X":
-            slices[event["pid"], event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
+    """An arrow starts once, ends once, and every stop is at the start of a slice that is there."""
+    starts = {(e["pid"], e["tid"], e["ts"]) for e in events if e["ph"] == "X"}
     phases = defaultdict(list)
     for event in events:
         if event["ph"] in "stf":
             phases[event["cat"], event["id"]].append(event["ph"])
-            at, row = event["ts"], slices[event["pid"], event["tid"]]
-            if not any(start <= at <= end for start, end in row):
+            if (event["pid"], event["tid"], event["ts"]) not in starts:
                 yield f"{event}: no slice here"
     for key, found in phases.items():
         if found[0] != "s" or found[-1] != "f" or set(found[1:-1]) - {"t"}:
