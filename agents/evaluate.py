@@ -176,9 +176,10 @@ def _sheets(found: Evaluation, baseline: str) -> list[sheets.Sheet | str]:
         cells = found.suite["cells"]
         shown += _setting_lines(found.suite)
         for path in found.suite["paths"]:
-            shown.append(sheets.load_sheet(path, cells, baseline))
+            metrics = sheets.metrics_of(path, cells)
+            shown += [sheets.load_sheet(path, cells, baseline, one) for one in metrics]
             shown.append(sheets.headline_sheet(path, found.suite["headline"][path], baseline))
-            shown.append(sheets.cell_sheet(path, cells, baseline))
+            shown += [sheets.cell_sheet(path, cells, baseline, one) for one in metrics]
             shown += sheets.median_lines(found.suite["headline"][path], found.suite["policies"])
         shown += sheets.refused_lines(cells)
     if found.overload is not None:

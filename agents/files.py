@@ -1,8 +1,10 @@
-"""The names of the files that a training leaves in its directory; config.yaml besides."""
+"""The names of the files of trainings and evaluations; config.yaml besides."""
 
 BEST = "policy.npz"  # the weights that did best in validation
 LAST = "last.npz"
 CURVE = "progress.csv"
 CHECKPOINT = "checkpoint.pt"
 RESULT = "result.json"  # there once the training is finished
+LOCK = ".lock"  # held while a process trains
+TABLES = ("suite.json", "overload.json", "shift.json")  # of an evaluation
 STEPS = "time/total_timesteps"  # column of the curve, as Stable-Baselines3 names it

@@ -7,6 +7,7 @@ learning curves of all trainings.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from omegaconf import OmegaConf
 
 from agents.curve_table import curves_writer
 from agents.export import write_weights
-from agents.files import BEST, RESULT
+from agents.files import BEST, RESULT, TABLES
 from agents.statistics import median_place
 from sbs_gym.artifacts import (
     CONFIG_FILE,
@@ -54,9 +55,12 @@ def ship(
     """Return the weights file that was written, with its card and curves beside it.
 
     Raises:
-        ConfigError: If the runs are not finished, or not of one experiment.
+        ConfigError: If the runs are not finished, or not of one experiment, or an evaluation
+            played the weights of none of them.
     """
     results = [_finished(run) for run in runs]
+    for evaluation in evaluations:
+        _require_played(evaluation, runs)
     configs = [read_yaml(run / CONFIG_FILE) for run in runs]
     names = sorted({config["name"] for config in configs})
     if len(names) != 1:
@@ -101,6 +105,23 @@ def _anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
 def _finished(run: Path) -> dict[str, Any]:
     require_files(run, (RESULT, BEST, CONFIG_FILE))
     return dict(read_json(run / RESULT))
+
+
+def _require_played(evaluation: Path, runs: Sequence[Path]) -> None:
+    """Raise ConfigError unless an evaluation played the weights of one of the runs, as they are."""
+    ours = {hashlib.sha256((run / BEST).read_bytes()).hexdigest() for run in runs}
+    told = [read_json(file) for name in TABLES if (file := evaluation / name).is_file()]
+    played = {
+        digest
+        for one in told
+        for policy in one["policies"].values()
+        for digest in policy["weights"].values()
+    }
+    if not ours & played:
+        raise ConfigError(
+            f"evaluations: {evaluation} played none of the runs (or their weights have changed "
+            f"since); expected an evaluation of one of: {', '.join(map(str, runs))}"
+        )
 
 
 def _card(

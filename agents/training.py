@@ -21,8 +21,9 @@ from agents.callbacks import Supervisor
 from agents.config import TrainConfig
 from agents.curve import LearningCurve
 from agents.export import played_cluster, shape_of
-from agents.files import BEST, RESULT
+from agents.files import BEST, LOCK, RESULT
 from agents.imitation import imitate, require_imitable
+from agents.only_one import only_one
 from agents.stopping import GentleStop
 from agents.tracking import Tracker
 from agents.validation import Validation
@@ -46,7 +47,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     Raises:
         ConfigError: If the configuration does not fit together, or `output_dir` holds a run of
-            another one; before any work.
+            another one, or another process trains there; before any work.
     """
     directory = Path(config.output_dir)
     mapping = config.to_mapping()
@@ -58,9 +59,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
         require_learnable(config, env)  # what does not fit is refused before anything is written
         require_imitable(config, env)
         validation = _validation(config, env)
-        write_all(directory, {CONFIG_FILE: yaml_writer(mapping)})
-        with Tracker(config) as tracker:
-            return _train(config, env, tracker, validation)
+        with only_one(directory / LOCK):
+            write_all(directory, {CONFIG_FILE: yaml_writer(mapping)})
+            with Tracker(config) as tracker:
+                return _train(config, env, tracker, validation)
     finally:
         env.close()
 

@@ -9,11 +9,10 @@ from typing import Any
 import pandas as pd
 
 from agents.config import WandbConfig
+from agents.files import TABLES
 from agents.mirror import Mirror
 from agents.suite.policies import Policy
 from agents.suite.request import Request
-
-_FILES = ("suite.json", "overload.json", "shift.json")
 
 
 def mirror_evaluation(settings: WandbConfig, request: Request, suite: Mapping[str, Any]) -> None:
@@ -26,7 +25,7 @@ def mirror_evaluation(settings: WandbConfig, request: Request, suite: Mapping[st
     """
     if settings.mode == "disabled":
         return
-    results = [request.output_dir / name for name in _FILES]
+    results = [request.output_dir / name for name in TABLES]
     present = [path for path in results if path.is_file()]
     for policy in request.policies:
         with Mirror(

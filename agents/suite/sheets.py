@@ -43,7 +43,7 @@ def headline_sheet(path: str, told: Mapping[str, Mapping[str, Any]], baseline: s
     rows = []
     for policy, one in told.items():
         if not one["num_cells"]:
-            rows.append((policy, *[ABSENT] * 8))
+            rows.append((policy, *[ABSENT] * 9))
             continue
         rows.append(
             (
@@ -55,7 +55,8 @@ def headline_sheet(path: str, told: Mapping[str, Mapping[str, Any]], baseline: s
                 ratio(one.get(f"ttft_ratio_to_{STATIC_GLOBAL}")),
                 ratio(one["ttft_p99_ratio"]),
                 ratio(one["throughput_ratio"]),
-                ratio(one["tpot_ratio"]),
+                interval(one, "tpot_ratio"),
+                ratio(one.get("tpot_worst_ratio")),
             )
         )
     num_cells = max((one["num_cells"] for one in told.values()), default=0)
@@ -69,6 +70,7 @@ def headline_sheet(path: str, told: Mapping[str, Mapping[str, Any]], baseline: s
         "p99",
         "throughput",
         "TPOT",
+        "worst TPOT",
     )
     title = f"{path}: geometric means over {num_cells} admitted cells, 95 % interval over seeds"
     return Sheet(title=title, columns=columns, rows=rows)
@@ -87,25 +89,38 @@ def median_lines(
     return lines
 
 
-def load_sheet(path: str, cells: Sequence[Mapping[str, Any]], baseline: str) -> Sheet:
-    """Return the TTFT ratio of every policy by workload and load, geometric mean over arrivals."""
+def metrics_of(path: str, cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the cells of a path are told by: ttft, and tpot where decode is modelled."""
+    here = [one for cell in cells if cell["path"] == path for one in cell["policies"].values()]
+    decodes = any(not math.isnan(one["tpot_ratio"]) for one in here)
+    return ["ttft", "tpot"] if decodes else ["ttft"]
+
+
+def load_sheet(
+    path: str, cells: Sequence[Mapping[str, Any]], baseline: str, metric: str = "ttft"
+) -> Sheet:
+    """Return the ratio of every policy by workload and load, geometric mean over arrivals."""
     here = [cell for cell in cells if cell["path"] == path]
     policies = [p for p in dict.fromkeys(p for c in here for p in c["policies"]) if p != baseline]
     rows = []
     for workload, load in dict.fromkeys((cell["workload"], cell["load"]) for cell in here):
         group = [cell for cell in here if (cell["workload"], cell["load"]) == (workload, load)]
         means = [
-            _geometric([cell["policies"][p]["ttft_ratio"] for cell in group]) for p in policies
+            _geometric([cell["policies"][p][f"{metric}_ratio"] for cell in group]) for p in policies
         ]
         left_out = sum(not cell["admitted"] for cell in group)
         name = f"{workload} {load:g}" + ("*" * left_out)
         rows.append((name, *(ratio(mean) for mean in means)))
-    title = f"{path}: mean TTFT / {baseline}, mean over arrivals (* per cell not admitted)"
+    title = (
+        f"{path}: mean {metric.upper()} / {baseline}, mean over arrivals (* per cell not admitted)"
+    )
     return Sheet(title=title, columns=("workload load", *policies), rows=rows)
 
 
-def cell_sheet(path: str, cells: Sequence[Mapping[str, Any]], baseline: str) -> Sheet:
-    """Return the TTFT ratio of every policy in every cell, with its interval."""
+def cell_sheet(
+    path: str, cells: Sequence[Mapping[str, Any]], baseline: str, metric: str = "ttft"
+) -> Sheet:
+    """Return the ratio of every policy in every cell, with its interval."""
     here = [cell for cell in cells if cell["path"] == path]
     policies = [p for p in dict.fromkeys(p for c in here for p in c["policies"]) if p != baseline]
     rows = [
@@ -113,12 +128,12 @@ def cell_sheet(path: str, cells: Sequence[Mapping[str, Any]], baseline: str) -> 
             f"{cell['workload']} {cell['load']:g} {cell['arrivals']}",
             cell["part"],
             "yes" if cell["admitted"] else "no",
-            *(interval(cell["policies"][policy], "ttft_ratio") for policy in policies),
+            *(interval(cell["policies"][policy], f"{metric}_ratio") for policy in policies),
         )
         for cell in here
     ]
     columns = ("cell", "part", "admitted", *policies)
-    title = f"{path}: mean TTFT / {baseline} in every cell"
+    title = f"{path}: mean {metric.upper()} / {baseline} in every cell"
     return Sheet(title=title, columns=columns, rows=rows, is_long=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -94,12 +95,27 @@ def test_what_ships_is_loaded_and_answers(runs, tmp_path):
 
 
 def test_the_tables_of_an_evaluation_go_into_the_card(runs, tmp_path):
+    evaluated(tmp_path, runs[1] / "policy.npz")
     (tmp_path / "suite.md").write_text(f"| cell | ratio |\n\nthe median is {runs[1]}\n")
     ship(runs, "mine", [tmp_path], tmp_path / "out")
     card = (tmp_path / "out" / "mine.md").read_text()
     assert "| cell | ratio |" in card
     assert "the median is outputs/train/window_budget_mlp/seed1" in card
     assert str(runs[1]) not in card
+
+
+def evaluated(directory, weights):
+    """Write what an evaluation says of the weights that it played."""
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    told = {"policies": {"sbs": {"weights": {}}, "mine": {"weights": {str(weights): digest}}}}
+    (directory / "suite.json").write_text(json.dumps(told))
+
+
+def test_an_evaluation_of_other_weights_is_refused(runs, tmp_path):
+    evaluated(tmp_path, runs[0] / "policy.npz")
+    with pytest.raises(ConfigError, match="played none of the runs"):
+        ship(runs[1:], "mine", [tmp_path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unfinished_training_does_not_ship(runs, tmp_path, capsys):
@@ -118,7 +134,7 @@ def test_trainings_of_two_experiments_have_no_median(runs, tmp_path):
     config = yaml.safe_load((other / "config.yaml").read_text()) | {"name": "another"}
     (other / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match="several experiments: another, window_budget_mlp"):
-        ship([runs[0], other], None, None, tmp_path / "out")
+        ship([runs[0], other], None, (), tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from agents.files import LOCK
+from agents.only_one import only_one
 from agents.training import train
 from agents.validation import rules_within
+from sbs_gym.errors import ConfigError
 from tests.agents.tiny import arrays_in, tiny, words_for
 
 pytestmark = pytest.mark.usefixtures("few_observations")
@@ -36,7 +39,7 @@ def run_main(monkeypatch, *words):
 
 
 def test_a_training_leaves_its_configuration_curve_weights_checkpoint_and_result(trained):
-    assert {path.name for path in trained.iterdir()} == {
+    assert {path.name for path in trained.iterdir()} - {".lock"} == {
         "config.yaml",
         "progress.csv",
         "policy.npz",
@@ -52,6 +55,15 @@ def test_a_training_leaves_its_configuration_curve_weights_checkpoint_and_result
     assert meta["task"] == "SBS/WindowBudget"
     assert meta["steps"] == 1024
     assert meta["training"] == yaml.safe_load((trained / "config.yaml").read_text())
+
+
+def test_a_second_process_in_the_same_directory_is_refused(tmp_path):
+    directory = tmp_path / "run"
+    with only_one(directory / LOCK), pytest.raises(ConfigError, match="another process works"):
+        train(tiny(directory))
+    assert not (directory / "config.yaml").exists()
+    with only_one(directory / LOCK):  # given back
+        pass
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(trained, tmp_path):
