@@ -72,6 +72,11 @@ def _critic_sees_baseline(config: TrainConfig) -> bool:
     return config.policy.critic_sees_baseline and has_baseline and config.agent.algorithm != "dqn"
 
 
+def with_all_questions(config: TrainConfig) -> TrainConfig:
+    """Return a configuration whose agent is asked everything that its task asks."""
+    return dataclasses.replace(config, env={**config.env, "asks": None})
+
+
 def env_options(config: TrainConfig) -> dict[str, Any]:
     """Return the keywords of the environment; a set policy sees groups."""
     options = dict(config.env)
@@ -108,9 +113,9 @@ def env_seed(config: TrainConfig) -> int:
 
 
 def measure_statistics(config: TrainConfig) -> Statistics:
-    """Return mean and spread of what the environments of a run show."""
+    """Return mean and spread of what the environments of a run show, at all questions."""
     policy = dataclasses.replace(config.policy, critic_sees_baseline=False)
-    env = build_env(dataclasses.replace(config, policy=policy))
+    env = build_env(dataclasses.replace(with_all_questions(config), policy=policy))
     try:
         parts = env.parts if isinstance(env, MixedEnv) else [env]
         return measure(parts, seed=env_seed(config) + _SEEDS_APART // 2)

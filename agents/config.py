@@ -130,15 +130,22 @@ class ImitationConfig:
         decisions: How many of them are collected.
         epochs: Passes over them.
         learning_rate: Of Adam; it falls to nothing.
+        windows: Weights file whose answers take the place of the rule's where a window is asked
+            for: an agent of the same task, trained with env.asks=[release]. null: none.
+        smoothing: Share of the probability that every legal answer gets alike, for a policy that
+            is sure of a rule's answer never tries another; of discrete actions.
     """
 
     rule: str | None = None
     decisions: int = 50_000
     epochs: int = 4
     learning_rate: float = 1e-3
+    windows: str | None = None
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         require_number("imitation.decisions", self.decisions, 1, 100_000_000, integer=True)
+        require_number("imitation.smoothing", self.smoothing, 0, 1)
         require_number("imitation.epochs", self.epochs, 1, 1000, integer=True)
         require_number("imitation.learning_rate", self.learning_rate, 0, 1, low_open=True)
 

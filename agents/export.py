@@ -24,6 +24,7 @@ from agents.policies.sets import ROWS, SINGLE, SetPolicy
 from sbs_gym.artifacts import write_all
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.learned import FORMAT
+from sbs_gym.envs.tasks import asked_of
 from sbs_gym.sim.features import feature_digest
 
 
@@ -84,7 +85,7 @@ def _meta(env: TrainingEnv | MixedEnv) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "task": core.task.id,
-        "answers": int(core.task.answers),
+        "answers": int(asked_of(core.task, config)),
         "sees": int(core.task.sees),
         "action": core.layout.form,
         "num_budgets": core.task.num_budgets,

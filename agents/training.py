@@ -16,6 +16,7 @@ from agents.building import (
     env_seed,
     measure_statistics,
     require_learnable,
+    with_all_questions,
 )
 from agents.callbacks import Supervisor
 from agents.config import TrainConfig
@@ -107,7 +108,7 @@ def _train(
 
 
 def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
-    env = build_env(config)
+    env = build_env(with_all_questions(config))
     try:
         alike = imitate(model, env, config.imitation, env_seed(config) + 1)
     finally:

@@ -26,6 +26,7 @@ from sbs_gym.sim.agent_state import TERMS
 
 ACTIONS = ("discrete", "box", "multi", "flat")
 OBSERVATIONS = ("flat", "dict")
+ASKS = ("release", "prefill", "decode")
 REASKS = ("release", "signal", "arrival")
 INVALID_ACTIONS = ("remap", "error")
 MOST_STACKED = 64
@@ -86,6 +87,8 @@ class EnvConfig:
         action: The form of the action space, see the task.
         observation: flat (Box) or dict.
         history: Observations stacked, 1 to 64, the newest last.
+        asks: Which of the task's questions the agent is asked, release, prefill, decode; the
+            scheduler's rules answer the others. Empty: all. Spaces stay those of the task.
         budget_of: What budgets are shares of: backlog, or chunk, of which half the share counts
             (0.2, 0.3, 0.4, 0.5, 0.7); an ablation.
         reask: release, or also at every signal or arrival while a window stands.
@@ -109,6 +112,7 @@ class EnvConfig:
     action: str = "discrete"
     observation: str = "flat"
     history: int = 1
+    asks: tuple[str, ...] = ()
     budget_of: str = "backlog"
     reask: str = "release"
     invalid_action: str = "remap"
@@ -121,6 +125,8 @@ class EnvConfig:
         require_choice("load_side", self.load_side, LOAD_SIDES)
         require_choice("action", self.action, ACTIONS)
         require_choice("observation", self.observation, OBSERVATIONS)
+        for question in self.asks:
+            require_choice("asks", question, ASKS)
         require_choice("budget_of", self.budget_of, BUDGETS_OF)
         require_choice("reask", self.reask, REASKS)
         require_choice("invalid_action", self.invalid_action, INVALID_ACTIONS)
@@ -236,6 +242,8 @@ def env_config(**options: Any) -> EnvConfig:
     for name in ("load", "burstiness", "warmup_s"):
         if given.get(name) is not None:
             given[name] = as_range(name, given[name])
+    if "asks" in given:
+        given["asks"] = tuple(given["asks"] or ())
     if isinstance(given.get("slo"), Mapping):
         given["slo"] = section_from_mapping(SloConfig, "slo", given["slo"])
     given["reward"] = reward_config(given.get("reward") or {})

@@ -101,6 +101,22 @@ def task_of(id: str) -> str:
     return name
 
 
+def asked_of(task: Task, config: EnvConfig) -> Question:
+    """Return the questions that an agent is asked in an environment.
+
+    Raises:
+        ConfigError: If the task does not have one of them.
+    """
+    asked = Question(0)
+    for name in config.asks:
+        question = Question[name.upper()]
+        if not question & task.answers:
+            known = ", ".join(str(one.name).lower() for one in Question if one & task.answers)
+            raise ConfigError(f"asks: {task.id} does not ask {name!r}; expected some of: {known}")
+        asked |= question
+    return asked or task.answers
+
+
 def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
     """Return the action space of a task in an environment.
 

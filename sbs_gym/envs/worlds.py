@@ -18,7 +18,7 @@ from sbs_gym.envs.config import EnvConfig
 from sbs_gym.envs.episodes import Episode
 from sbs_gym.envs.slots import lengths_of, put_requests, stretched, without_empty_slots
 from sbs_gym.envs.stored_rows import packed_rows, unpack_row
-from sbs_gym.envs.tasks import Task
+from sbs_gym.envs.tasks import Task, asked_of
 from sbs_gym.errors import ConfigError, SimulationError
 from sbs_gym.schedulers.driver import GROW, has_context, terms_of
 from sbs_gym.schedulers.rules import RULES, encode_rules
@@ -208,6 +208,7 @@ class Worlds:
 
     def _prepare_agent(self, world: World) -> None:
         config, agent, tally = self._config, world.agent, world.tally
+        agent.answers = int(asked_of(self._task, config))
         agent.reask = Reask[config.reask.upper()]
         agent.beta = config.reward.beta
         agent.keeps_records = config.record
