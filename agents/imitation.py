@@ -64,7 +64,7 @@ def imitate(model: BaseAlgorithm, env: TrainingEnv, config: ImitationConfig, see
     """
     if config.rule is None:
         raise ConfigError("imitation.rule=None: nothing to imitate")
-    seen, actions, masks = _collect(env, config, seed)
+    seen, actions, masks = collect(env, config, seed)
     optimiser = torch.optim.Adam(model.policy.parameters(), lr=config.learning_rate)
     model.policy.set_training_mode(True)
     batches = list(_batches(len(actions), config.epochs, seed))
@@ -83,7 +83,7 @@ def _batches(count: int, epochs: int, seed: int) -> Iterator[NDArray[np.int64]]:
         yield from np.array_split(rng.permutation(count), -(-count // _BATCH))
 
 
-def _collect(
+def collect(
     env: TrainingEnv, config: ImitationConfig, seed: int
 ) -> tuple[dict[str, Any], Any, Any]:
     """Return what a rule saw by parts, its answers, and the masks: one row per decision."""

@@ -123,6 +123,7 @@ def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
     Raises:
         ConfigError: If the task cannot be played there.
     """
+    asked_of(task, config)  # refuses questions that the task does not have
     form = config.action
     if form == "discrete" and "discrete" not in task.actions:
         form = task.actions[0]

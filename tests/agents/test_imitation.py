@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.building import build_env
 from agents.config import ImitationConfig
-from agents.imitation import imitate
+from agents.export import export
+from agents.imitation import collect, imitate, require_imitable
+from agents.loading import load
 from sbs_gym.envs.play import RulePlayer
+from sbs_gym.errors import ConfigError
+from sbs_gym.sim.features import GLOBAL
 from tests.agents.tiny import model_of, tiny
 
 pytestmark = pytest.mark.usefixtures("few_observations")
@@ -44,3 +49,61 @@ def test_the_rule_is_answered_on_episodes_that_were_not_imitated(
     assert before < 0.5
     assert share > 0.95
     assert after > 0.95
+
+
+def test_a_share_of_the_probability_stays_with_what_the_rule_does_not_do(tmp_path):
+    found = {}
+    for smoothing in (0.0, 0.4):
+        model, env = model_of(tiny(tmp_path, experiment="prefill_allocation_ppo"))
+        config = ImitationConfig(
+            rule="sbs", decisions=8_000, epochs=40, learning_rate=1e-2, smoothing=smoothing
+        )
+        imitate(model, env, config, seed=0)
+        observation, masks = env.reset(), env.action_masks()
+        seen = model.policy.obs_to_tensor(observation)[0]
+        chances = model.policy.get_distribution(seen, action_masks=masks).distribution.probs
+        leave = chances[:, -1].detach().numpy()  # which the rule never does while there is room
+        found[smoothing] = leave[masks[:, -1]].mean()
+        env.close()
+    print(found)
+    assert found[0.0] < 0.02
+    assert found[0.4] == pytest.approx(0.4 / 5, rel=0.3)  # four ranks and to leave it
+
+
+def test_windows_may_be_those_of_an_agent_and_all_else_the_rules(tmp_path):
+    config = tiny(tmp_path, "env.asks=[release]", experiment="serving_ppo")
+    model, env = model_of(config)
+    model.learn(256)
+    export(model, env, tmp_path / "windows.npz")
+    env.close()
+    agent = load(str(tmp_path / "windows.npz"))
+    config = tiny(tmp_path, experiment="serving_ppo")
+    env = build_env(config)
+    given = ImitationConfig(rule="sbs", windows=str(tmp_path / "windows.npz"), decisions=400)
+    seen, actions, masks = collect(env, given, seed=3)
+    plain = ImitationConfig(rule="sbs", decisions=400)
+    asked = seen["global"][:, [one.name for one in GLOBAL].index("asks_release")] > 0.0
+    theirs, _ = agent.predict(
+        {name: part[asked] for name, part in seen.items() if name in ("global", "request")}
+        | {name: seen[name][asked] for name in ("instances", "ranks", "decode_ranks")},
+        action_masks=masks[asked],
+    )
+    assert 10 < asked.sum() < len(asked)
+    assert (actions[asked] == theirs).all()
+    _, rule_answers, _ = collect(env, plain, seed=3)
+    env.close()
+    first = slice(0, env.num_envs)  # later the two runs part
+    assert (actions[first] == rule_answers[first])[~asked[first]].all()
+
+
+def test_windows_of_another_task_are_refused(tmp_path):
+    config = tiny(
+        tmp_path,
+        "imitation.rule=sbs",
+        "imitation.windows=window_budget_ppo",
+        experiment="serving_ppo",
+    )
+    env = build_env(config)
+    with pytest.raises(ConfigError, match="acts in SBS/WindowBudget; expected SBS/Serving"):
+        require_imitable(config, env)
+    env.close()

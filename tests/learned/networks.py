@@ -37,6 +37,7 @@ class Writer:
         history: int = 1,
         activation: str = "tanh",
         relative: bool = False,
+        asks: tuple[str, ...] = (),
         seed: int = 0,
         **meta: Any,
     ) -> None:
@@ -44,11 +45,13 @@ class Writer:
         self.rng = np.random.default_rng(seed)
         self.action, self.history, self.cluster = action, history, cluster
         self.relative = relative
-        self.answers, self.sees = task.answers, task.sees
+        self.sees = task.sees
+        asked = Question(sum(Question[name.upper()] for name in asks))
+        self.answers = asked or task.answers
         self.meta: dict[str, Any] = {
             "format": 1,
             "task": task.id,
-            "answers": int(task.answers),
+            "answers": int(self.answers),
             "sees": int(task.sees),
             "action": action,
             "num_budgets": task.num_budgets,

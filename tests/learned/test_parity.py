@@ -45,7 +45,7 @@ def play_both(
     net = {name: options.pop(name) for name in ("kind", "history") if name in options}
     more = ("activation", "relative", "seed")
     net |= {name: options.pop(name) for name in more if name in options}
-    net |= {name: options[name] for name in ("budget_of",) if name in options}
+    net |= {name: options[name] for name in ("asks", "budget_of") if name in options}
     rules = scheduler_named(background)
     probe = make(id, action=action, warmup_s=0.0, **options)
     fields = dataclasses.asdict(rules)
@@ -104,6 +104,13 @@ def test_a_network_plays_as_in_its_environment(
     tmp_path: Path, id: str, action: str, kind: str, history: int
 ) -> None:
     assert_same(tmp_path, id, action, kind=kind, history=history, seed=history)
+
+
+@pytest.mark.parametrize("asks", [("release",), ("release", "decode")])
+def test_so_does_one_that_answers_part_of_the_questions(
+    tmp_path: Path, asks: tuple[str, ...]
+) -> None:
+    assert_same(tmp_path, SERVING, "discrete", kind="set", seed=6, asks=asks)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "set"])
