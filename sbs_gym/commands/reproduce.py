@@ -12,7 +12,7 @@ from sbs_gym.reproduce.claims import Claim
 from sbs_gym.reproduce.preset import read_preset
 from sbs_gym.reproduce.registry import STUDIES
 from sbs_gym.reproduce.run import DEFAULT_TRACE_LOAD, reproduce
-from sbs_gym.reproduce.text import range_text, told, with_interval
+from sbs_gym.reproduce.text import by_claim, range_text, with_interval
 
 _KEYS = ("preset", "output_dir", "jobs", "trace", "trace_load", "studies")
 HELP = f"""
@@ -64,15 +64,15 @@ def run(words: Sequence[str]) -> None:
 
 def show_verdicts(claims: Sequence[Claim]) -> None:
     """Print every claim with what was measured and the verdict."""
-    rows = [
-        (
-            claim.verdict,
-            with_interval(claim.measured, claim.unit),
-            range_text(claim.allowed, claim.unit),
-            claim.claim,
-        )
-        for claim in claims
-    ]
-    columns = ("verdict", "measured [interval]", "claimed", "claim")
-    tables.show(tables.text_table("the paper's claims in this simulator", columns, rows))
-    tables.show(told(claims))
+    columns = ("verdict", "measured [interval]", "claimed", "where")
+    for text, group in by_claim(claims).items():
+        rows = [
+            (
+                claim.verdict,
+                with_interval(claim.measured, claim.unit),
+                range_text(claim.allowed, claim.unit),
+                f"{claim.setting}{f', against {claim.against}' if claim.against else ''}",
+            )
+            for claim in group
+        ]
+        tables.show(tables.text_table(text, columns, rows))

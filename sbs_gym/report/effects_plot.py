@@ -75,7 +75,10 @@ def _draw_series(
     middle = [value * scale for _, (value, _, _) in known]
     ends = [
         [max(0.0, (v - low) * scale) if not math.isnan(low) else 0.0 for _, (v, low, _) in known],
-        [max(0.0, (high - v) * scale) if not math.isnan(high) else 0.0 for _, (v, _, high) in known],
+        [
+            max(0.0, (high - v) * scale) if not math.isnan(high) else 0.0
+            for _, (v, _, high) in known
+        ],
     ]
     axes.errorbar(
         middle,

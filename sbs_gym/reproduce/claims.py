@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +29,19 @@ class Range:
     """What a claim allows.
 
     Attributes:
-        low, high: Ends, in the unit of the measured number; None where there is none.
+        low, high: Ends, in the unit of the measured number; None where there is none. Without an
+            upper end the number shall be more than the lower one: no change is none.
         exact: Whether it is one number that the measurement shall meet; then low is that number.
     """
 
     low: float | None = None
     high: float | None = None
     exact: bool = False
+
+    @property
+    def is_direction(self) -> bool:
+        """Whether anything above the lower end will do."""
+        return self.high is None and not self.exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,9 @@ class Claim:
 
     Attributes:
         id: Short name.
-        claim: What is claimed, a sentence.
+        claim: What is claimed, the same words for every place where it is measured.
+        setting: Where it is measured.
+        against: Whom it compares with; empty where nobody.
         source: How well that is known: published, reviewed, derived or assumed, and where.
         allowed: Its range.
         measured: What was found.
@@ -69,12 +76,20 @@ class Claim:
 
     id: str
     claim: str
+    setting: str
+    against: str
     source: str
     allowed: Range
     measured: Measured
     unit: str
     where: str
     how_measured: str
+
+    @property
+    def sentence(self) -> str:
+        """Return claim, setting and whom it compares with."""
+        against = f", against {self.against}" if self.against else ""
+        return f"{self.claim}: {self.setting}{against}"
 
     @property
     def verdict(self) -> str:
@@ -86,6 +101,8 @@ class Claim:
         return {
             "id": self.id,
             "claim": self.claim,
+            "setting": self.setting,
+            "against": self.against,
             "source": self.source,
             "range": [self.allowed.low, self.allowed.high],
             "exact": self.allowed.exact,
@@ -96,23 +113,6 @@ class Claim:
             "where": self.where,
             "how_measured": self.how_measured,
         }
-
-
-def claim_from_mapping(values: Mapping[str, Any]) -> Claim:
-    """Return the claim that `Claim.to_mapping` wrote; its verdict is computed again."""
-    low, high = values["range"]
-    numbers = (values["measured"], *values["interval"])
-    value, at_least, at_most = (math.nan if one is None else float(one) for one in numbers)
-    return Claim(
-        id=values["id"],
-        claim=values["claim"],
-        source=values["source"],
-        allowed=Range(low=low, high=high, exact=values["exact"]),
-        measured=Measured(value=value, low=at_least, high=at_most),
-        unit=values["unit"],
-        where=values["where"],
-        how_measured=values["how_measured"],
-    )
 
 
 def verdict(measured: Measured, allowed: Range) -> str:
@@ -126,12 +126,13 @@ def verdict(measured: Measured, allowed: Range) -> str:
         return _against_number(measured, allowed)
     low = -math.inf if allowed.low is None else allowed.low
     high = math.inf if allowed.high is None else allowed.high
-    if measured.high < low:
+    if measured.high < low or (allowed.is_direction and measured.high <= low):
         return SHORT
     if measured.low > high:
         return EXCEEDS
-    only_at_most = allowed.low is None and measured.high > high
-    return UNDECIDED if measured.low < low or only_at_most else HOLDS
+    reaches = measured.low > low if allowed.is_direction else measured.low >= low
+    stays = allowed.low is not None or measured.high <= high
+    return HOLDS if reaches and stays else UNDECIDED
 
 
 def _against_number(measured: Measured, allowed: Range) -> str:

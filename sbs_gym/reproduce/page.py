@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from sbs_gym.report import html
-from sbs_gym.reproduce.claims import DIFFERS, EXCEEDS, HOLDS, SHORT, UNDECIDED, VERDICTS, Claim
+from sbs_gym.reproduce.claims import (
+    DIFFERS,
+    EXCEEDS,
+    HOLDS,
+    SHORT,
+    UNDECIDED,
+    VERDICTS,
+    Claim,
+    Measured,
+)
 from sbs_gym.reproduce.preset import Preset
 from sbs_gym.reproduce.settings import as_words
 from sbs_gym.reproduce.study import Chapter
-from sbs_gym.reproduce.text import range_text, told, with_interval
+from sbs_gym.reproduce.text import by_claim, counts, range_text, with_interval
 
 _TITLE = "Does Staggered Batch Scheduling hold in this simulator?"
 _TONES = {HOLDS: "good", EXCEEDS: "good", SHORT: "bad", DIFFERS: "bad", UNDECIDED: "open"}
@@ -46,24 +56,66 @@ def _lead(preset: Preset, claims: Sequence[Claim]) -> list[str]:
         "Staggered Batch Scheduling (SBS, arXiv 2512.16134) holds requests back for a moment and "
         "gives them out in batches, one engine after another, instead of dispatching each at once. "
         "This page says which of its claims this simulator confirms, by how much, and where not.",
-        f"{told(claims)} Preset {preset.name}. {preset.about}",
+        f"{_overall(claims)} {preset.about}",
     ]
+
+
+def _overall(claims: Sequence[Claim]) -> str:
+    """Return how many verdicts there are of each kind, as a sentence."""
+    parts = [f"{count} {verdict}" for verdict, count in counts(claims).items()]
+    return f"{len(claims)} comparisons, {len(by_claim(claims))} claims: {', '.join(parts)}."
 
 
 def _verdicts(claims: Sequence[Claim]) -> str:
+    groups = by_claim(claims)
     rows = [
         [
-            escape(claim.claim),
+            escape(text),
+            escape(_common_range(group)),
+            escape(_from_to(group)),
+            " ".join(html.badge(f"{n} {v}", _TONES[v]) for v, n in counts(group).items()),
+            escape(group[0].source),
+        ]
+        for text, group in groups.items()
+    ]
+    columns = ("what is claimed", "range", "measured", "verdicts, in so many settings", "source")
+    single = "".join(_group(text, group) for text, group in groups.items())
+    return (
+        html.text_table("", columns, rows)
+        + html.folded("What the verdicts mean", html.definitions(VERDICTS))
+        + html.folded("Every single verdict", single)
+    )
+
+
+def _common_range(claims: Sequence[Claim]) -> str:
+    """Return the range of a statement; where it differs by place, that it does."""
+    texts = list(dict.fromkeys(range_text(claim.allowed, claim.unit) for claim in claims))
+    return texts[0] if len(texts) == 1 else "one number for each"
+
+
+def _from_to(claims: Sequence[Claim]) -> str:
+    """Return the lowest and the highest number that was measured for a statement."""
+    known = [claim for claim in claims if not math.isnan(claim.measured.value)]
+    if not known or known[0].allowed.exact:
+        return f"{len(known)} settings"
+    low, high = (f(claim.measured.value for claim in known) for f in (min, max))
+    ends = [with_interval(Measured(value=value), known[0].unit) for value in (low, high)]
+    return ends[0] if len(known) == 1 else f"{ends[0]} to {ends[1]}"
+
+
+def _group(text: str, claims: Sequence[Claim]) -> str:
+    rows = [
+        [
+            escape(claim.setting),
+            escape(claim.against),
             html.badge(claim.verdict, _TONES[claim.verdict]),
             escape(with_interval(claim.measured, claim.unit)),
             escape(range_text(claim.allowed, claim.unit)),
-            escape(claim.source),
         ]
         for claim in claims
     ]
-    columns = ("claim", "verdict", "measured [interval]", "the claim's range", "source")
-    rule = html.definitions(VERDICTS)
-    return html.text_table("", columns, rows) + html.folded("What the verdicts mean", rule)
+    columns = ("setting", "against", "verdict", "measured [interval]", "claimed")
+    return html.heading(text) + html.text_table("", columns, rows)
 
 
 def _chapter(chapter: Chapter, images: Mapping[str, bytes]) -> str:
@@ -81,7 +133,7 @@ def _chapter(chapter: Chapter, images: Mapping[str, bytes]) -> str:
 def _of_claims(claims: Sequence[Claim]) -> str:
     rows = [
         [
-            escape(claim.claim),
+            escape(claim.sentence),
             html.badge(claim.verdict, _TONES[claim.verdict]),
             escape(with_interval(claim.measured, claim.unit)),
             escape(claim.where),
@@ -90,7 +142,9 @@ def _of_claims(claims: Sequence[Claim]) -> str:
         for claim in claims
     ]
     columns = ("claim", "verdict", "measured", "where", "how it was measured")
-    return html.folded("How each claim was measured, and where it holds", html.text_table("", columns, rows))
+    return html.folded(
+        "How each claim was measured, and where it holds", html.text_table("", columns, rows)
+    )
 
 
 def _fails(claims: Sequence[Claim], chapters: Sequence[Chapter]) -> str:
@@ -107,13 +161,15 @@ def _fails(claims: Sequence[Claim], chapters: Sequence[Chapter]) -> str:
     if left_out:
         said = f"{len(left_out)} places that were run and are left out of ratios, and why"
         parts.append(html.folded(said, html.bullets(left_out)))
-    return "".join(parts) or html.paragraph("Every claim holds, and everything that was run counts.")
+    return "".join(parts) or html.paragraph(
+        "Every claim holds, and everything that was run counts."
+    )
 
 
 def _line(claim: Claim) -> str:
     measured = with_interval(claim.measured, claim.unit)
     where = f"; {claim.where}" if claim.where else ""
-    return f"{claim.claim}: {measured}, claimed {range_text(claim.allowed, claim.unit)}{where}"
+    return f"{claim.sentence}: {measured}, claimed {range_text(claim.allowed, claim.unit)}{where}"
 
 
 def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str, Any]) -> str:

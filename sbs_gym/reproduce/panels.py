@@ -130,9 +130,7 @@ def _run(panel: Panel, bench: Bench) -> pd.DataFrame:
         if not panel.loads:
             found = {None: compare(configs, panel.seeds, progress=progress, **options)}
             return _rows(panel, found)
-        sweep = compare_loads(
-            configs, panel.loads, panel.seeds, progress=progress, **options
-        )
+        sweep = compare_loads(configs, panel.loads, panel.seeds, progress=progress, **options)
         return _rows(panel, dict(sweep.comparisons))
 
 
@@ -158,4 +156,3 @@ def _load(load: float | None, runs: pd.DataFrame) -> float:
         return load
     first = runs.iloc[0]
     return float(first["rate_per_s"] / first["capacity_requests_per_s"])
-

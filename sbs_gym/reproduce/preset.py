@@ -42,7 +42,9 @@ class Preset:
         known = [name for name in STUDIES if name in self.sections]
         for name in names:
             require_choice("studies", name, known)
-        return {name: STUDIES[name](self.sections[name]) for name in known if name in (names or known)}
+        return {
+            name: STUDIES[name](self.sections[name]) for name in known if name in (names or known)
+        }
 
     def traces(self, paths: Sequence[str], load: float) -> dict[str, Study]:
         """Return the study of trace files; none without a file."""

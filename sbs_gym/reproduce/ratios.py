@@ -13,6 +13,7 @@ from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.reproduce.claims import Measured
 
 TTFT = "ttft_mean_s"
+_NO_LOAD = 0.0  # where the rate is searched or given
 _GREW = 0.5  # of the seeds: from here on a scheduler counts as overloaded at a load
 Base = Callable[[pd.DataFrame], str | None]
 
@@ -65,16 +66,23 @@ def ratio_over_loads(
     bases: dict[float, str] = {}
     logs: list[pd.Series] = []
     left_out = []
-    for load, rows in runs.groupby("load", dropna=False, sort=False):
+    for load, rows in by_load(runs):
         known = steady_rows(rows) if steady else rows
         name = base(known)
         if name is None or scheduler not in set(known["scheduler"]):
-            left_out.append(_load(load))
+            left_out.append(load)
             continue
-        bases[_load(load)] = name
+        bases[load] = name
         logs.append(_log_ratio(known, scheduler, name, metric))
     value, low, high = _interval(logs)
     return Ratio(value=value, low=low, high=high, bases=bases, left_out=tuple(left_out))
+
+
+def by_load(runs: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
+    """Return the loads of the rows with their rows, in order; a load that is NaN is 0."""
+    loads = dict.fromkeys(runs["load"].fillna(_NO_LOAD).tolist())
+    known = runs["load"].fillna(_NO_LOAD)
+    return [(float(load), runs[known == load]) for load in loads]
 
 
 def steady_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +127,8 @@ def means(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
 def _log_ratio(rows: pd.DataFrame, scheduler: str, base: str, metric: str) -> pd.Series:
     values = rows.pivot(index="seed", columns="scheduler", values=metric)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(values[scheduler] / values[base])  # type: ignore[no-any-return]
+        logs = np.log(values[scheduler].to_numpy(float) / values[base].to_numpy(float))
+    return pd.Series(logs, index=values.index)
 
 
 def _interval(logs: Sequence[pd.Series]) -> tuple[float, float, float]:
@@ -128,7 +137,3 @@ def _interval(logs: Sequence[pd.Series]) -> tuple[float, float, float]:
     per_seed = pd.concat(logs, axis=1).mean(axis=1, skipna=False)
     mean, low, high = mean_interval(per_seed.to_numpy())
     return math.exp(mean), math.exp(low), math.exp(high)
-
-
-def _load(value: object) -> float:
-    return float(value)  # type: ignore[arg-type]

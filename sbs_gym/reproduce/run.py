@@ -1,4 +1,4 @@
-"""Run the studies of a preset, and write what they found: files first, the report from the files."""
+"""Run the studies of a preset, and write what they found: the report is made from saved files."""
 
 from __future__ import annotations
 

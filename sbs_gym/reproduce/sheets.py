@@ -9,7 +9,14 @@ import pandas as pd
 from sbs_gym.report.style import ABSENT, milliseconds, percent
 from sbs_gym.report.sweep_plot import SweepPanel
 from sbs_gym.reproduce.panels import Panel
-from sbs_gym.reproduce.ratios import TTFT, Base, means, ratio_over_loads, steady_rows
+from sbs_gym.reproduce.ratios import (
+    TTFT,
+    Base,
+    by_load,
+    means,
+    ratio_over_loads,
+    steady_rows,
+)
 from sbs_gym.reproduce.study import Sheet
 from sbs_gym.reproduce.text import change
 
@@ -46,11 +53,9 @@ def level_sheet(
     rates = {load: frame.loc[frame["load"] == load, "rate_per_s"].mean() for load in loads}
     rows = []
     for scheduler, of in frame.groupby("scheduler", sort=False):
-        by_load = of.set_index("load")
         cells = [
-            write(float(by_load.at[load, "mean"]))
-            + GREW * bool(by_load.at[load, "overloaded_frac"] > 0)
-            for load in loads
+            write(mean) + GREW * (grew > 0)
+            for mean, grew in zip(of["mean"], of["overloaded_frac"], strict=True)
         ]
         rows.append((str(scheduler), *cells))
     columns = ["scheduler", *(f"load {load:.2g} ({rates[load]:.0f}/s)" for load in loads)]
@@ -63,10 +68,10 @@ def changes_frame(runs: pd.DataFrame, base: Base, metric: str = TTFT) -> pd.Data
     Columns: `panel`, `scheduler`, `load` (NaN: the geometric mean over loads), `base`, `ratio`,
     `low`, `high`. A load without a steady mean of both is left out.
     """
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for panel, of in runs.groupby("panel", sort=False):
         for scheduler in dict.fromkeys(of["scheduler"]):
-            for load, at in of.groupby("load", sort=False):
+            for load, at in by_load(of):
                 one = ratio_over_loads(at, str(scheduler), base, metric)
                 name = next(iter(one.bases.values()), None)
                 rows.append((panel, scheduler, load, name, one.value, one.low, one.high))
@@ -102,14 +107,15 @@ def overloaded_places(panels: Sequence[Panel], runs: pd.DataFrame) -> list[str]:
     """Return a line for every panel and load at which schedulers have no steady mean."""
     lines = []
     titles = {panel.name: panel.title for panel in panels}
-    for (panel, load), rows in runs.groupby(["panel", "load"], sort=False):
-        steady = set(steady_rows(rows)["scheduler"])
-        grew = [name for name in dict.fromkeys(rows["scheduler"]) if name not in steady]
-        if grew:
-            lines.append(
-                f"{titles[str(panel)]}, load {float(load):.2g}: {', '.join(grew)} (TTFT grew in at "
-                "least half of the seeds: no steady mean, left out of ratios)"
-            )
+    for panel, of in runs.groupby("panel", sort=False):
+        for load, rows in by_load(of):
+            steady = set(steady_rows(rows)["scheduler"])
+            grew = [name for name in dict.fromkeys(rows["scheduler"]) if name not in steady]
+            if grew:
+                lines.append(
+                    f"{titles[str(panel)]}, load {load:.2g}: {', '.join(grew)} (TTFT grew in at "
+                    "least half of the seeds: no steady mean, left out of ratios)"
+                )
     return lines
 
 

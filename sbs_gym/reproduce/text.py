@@ -21,12 +21,12 @@ def with_interval(measured: Measured, unit: str) -> str:
 
 def range_text(allowed: Range, unit: str) -> str:
     """Return the range of a claim as text."""
-    write = (lambda x: f"{100 * x:g}") if unit == "fraction" else milliseconds
+    write = (lambda x: f"{100 * x:.3g}") if unit == "fraction" else milliseconds
     sign = "%" if unit == "fraction" else "ms"
     if allowed.exact and allowed.low is not None:
         return f"{write(allowed.low)} {sign}"
     if allowed.high is None and allowed.low is not None:
-        return "more than 0" if allowed.low == 0 else f"at least {write(allowed.low)} {sign}"
+        return f"more than {write(allowed.low)} {sign}"
     if allowed.low is None and allowed.high is not None:
         return f"at most {write(allowed.high)} {sign}"
     return f"{write(allowed.low or 0.0)} to {write(allowed.high or 0.0)} {sign}"
@@ -64,8 +64,25 @@ def by_verdict(verdicts: Mapping[str, str], prefix: str = "") -> str:
     return "; ".join(parts)
 
 
+def counts(claims: Sequence[Claim]) -> dict[str, int]:
+    """Return how many of the claims have which verdict, none with 0."""
+    found = {v: sum(claim.verdict == v for claim in claims) for v in VERDICTS}
+    return {verdict: count for verdict, count in found.items() if count}
+
+
+def by_claim(claims: Sequence[Claim]) -> dict[str, list[Claim]]:
+    """Return every statement with the places where it is measured."""
+    return {
+        text: [claim for claim in claims if claim.claim == text]
+        for text in dict.fromkeys(claim.claim for claim in claims)
+    }
+
+
 def told(claims: Sequence[Claim]) -> str:
     """Return how many of the claims have which verdict, as a sentence."""
-    counts = {v: sum(claim.verdict == v for claim in claims) for v in VERDICTS}
-    parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
-    return f"Of {len(claims)} claims: {', '.join(parts)}."
+    found = counts(claims)
+    parts = [f"{verdict} in {found[verdict]}" for verdict in found if verdict != UNDECIDED]
+    if UNDECIDED in found:
+        parts.append(f"is undecided in {found[UNDECIDED]}")
+    number = len(claims)
+    return f"Of {number} comparisons the claim {words(parts)}."

@@ -149,8 +149,8 @@ class Ablations:
         ]
         known = frame[(frame["ablation"] != "unchanged") & frame["ratio_to_immediate"].notna()]
         if len(known):
-            worst = known.loc[known["ratio_to_immediate"].idxmax()]
-            best = known.loc[known["ratio_to_immediate"].idxmin()]
+            ordered = known.sort_values("ratio_to_immediate", kind="stable")
+            best, worst = ordered.iloc[0], ordered.iloc[-1]
             lines.append(
                 f"Against immediate dispatch the most is won with {_told(best)}, and the least "
                 f"with {_told(worst)}."

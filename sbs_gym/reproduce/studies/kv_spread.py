@@ -69,8 +69,9 @@ class KvSpread:
             faster = ratio_over_loads(of, self.subject, named(name), _TPOT).reduction()
             lines.append(
                 f"Against {name.rpartition('=')[2]}, {self.subject.rpartition('=')[2]} lowers the "
-                f"standard deviation of KV over ranks by {with_interval(claim.measured, 'fraction')}"
-                f" ({claim.verdict}) and mean TPOT by {with_interval(faster, 'fraction')}."
+                "standard deviation of KV over ranks by "
+                f"{with_interval(claim.measured, 'fraction')} ({claim.verdict}) and "
+                f"mean TPOT by {with_interval(faster, 'fraction')}."
             )
         return lines
 
@@ -80,8 +81,9 @@ class KvSpread:
         rules = [name.rpartition("=")[2] for name in (self.subject, other)]
         return Claim(
             id=f"kv_spread_{panel.name}_{rules[1]}",
-            claim=f"placement {rules[0]} spreads KV more evenly over decode ranks than "
-            f"{rules[1]}: {panel.title}",
+            claim=f"placement {rules[0]} spreads KV more evenly over decode ranks",
+            setting=panel.title,
+            against=rules[1],
             source="reviewed (its two objectives in public summaries of arXiv 2512.16134; no "
             "number)",
             allowed=Range(low=0.0),

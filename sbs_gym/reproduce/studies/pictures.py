@@ -76,7 +76,7 @@ class Pictures:
 
     def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
         """Save the runs, and return where they are."""
-        rows = []
+        rows: list[tuple[str, str, str]] = []
         with bench.counted("one run each", self.num_runs) as progress:
             for name, scene in self.scenes.items():
                 for place, (scheduler, config) in enumerate(scene.configs().items()):

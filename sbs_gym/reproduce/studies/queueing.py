@@ -107,8 +107,9 @@ class Queueing:
         measured = _interval(waits)
         return Claim(
             id=f"queueing_{panel.name}",
-            claim=f"{'mean wait' if law.what == 'wait' else 'mean TTFT'} is {law.formula}: "
-            f"{panel.title}",
+            claim="waits follow queueing theory: T/2 bound to a gate, T/(2N) for N staggered ones",
+            setting=f"{panel.title}, {'wait' if law.what == 'wait' else 'TTFT'} {law.formula}",
+            against="",
             source="reviewed (waits of T/2 and T/(2N) at light load) and derived",
             allowed=Range(low=value_s, high=value_s, exact=True),
             measured=measured,
@@ -124,7 +125,9 @@ class Queueing:
         found = ratio_over_loads(of, subject, named(base), steady=False)
         return Claim(
             id="queueing_stagger_alone",
-            claim="staggering alone, without a limit on the chunk, saves at most a third of TTFT",
+            claim="staggering alone saves at most a third of TTFT",
+            setting="always busy, chunks without a limit",
+            against=base,
             source="derived (engines that are always busy: from 3T/2 to no less than T)",
             allowed=Range(high=_BUSY_SHARE),
             measured=found.reduction(),
@@ -170,11 +173,9 @@ def _paragraphs(claims: Sequence[Claim]) -> list[str]:
 def _picture(laws: Sequence[tuple[Panel, Claim]]) -> Picture:
     effects = [
         Effect(
-            group="TTFT" if "TTFT" in claim.claim else "wait",
+            group="TTFT" if "TTFT" in claim.setting else "wait",
             name=panel.title,
-            values={
-                "simulation": (claim.measured.value, claim.measured.low, claim.measured.high)
-            },
+            values={"simulation": (claim.measured.value, claim.measured.low, claim.measured.high)},
             theory=claim.allowed.low,
         )
         for panel, claim in laws

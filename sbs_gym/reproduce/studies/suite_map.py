@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 
 from sbs_gym.config.learned import PREFIX
+from sbs_gym.report.ratio_map import ratio_map_figure
 from sbs_gym.report.style import ABSENT, number
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Measured
 from sbs_gym.reproduce.panels import Panel, run_panels
-from sbs_gym.reproduce.ratios import named, ratio_over_loads
+from sbs_gym.reproduce.ratios import by_load, named, ratio_over_loads
 from sbs_gym.reproduce.sheets import overloaded_places
-from sbs_gym.reproduce.study import Chapter, Saved, Sheet
-from sbs_gym.reproduce.text import with_interval
+from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
+from sbs_gym.reproduce.text import with_interval, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,26 @@ class SuiteMap:
             name="suite_map",
             title="Rules and agents over workloads, loads and arrivals",
             paragraphs=self._paragraphs(runs),
+            pictures=[self._map(frame)],
             sheets=[_sheet(frame, self.subject)],
             commands=[panel.command() for panel in self.panels],
             left_out=overloaded_places(self.panels, runs),
+        )
+
+    def _map(self, frame: pd.DataFrame) -> Picture:
+        others = frame[frame["scheduler"] != self.subject]
+        cells = ["workload", "load", "arrivals"]
+        names = list(dict.fromkeys(others["scheduler"]))
+        table = others.pivot(index=cells, columns="scheduler", values="ratio")[names]
+        order = pd.MultiIndex.from_frame(others[cells].drop_duplicates())
+        return Picture(
+            name="suite_map",
+            figure=ratio_map_figure(table.reindex(order), baseline=self.subject),
+            alt=f"Mean TTFT over that of {self.subject} as a map: workloads, loads and arrivals "
+            f"down, {words(names)} across.",
+            caption=f"Blue is faster than {self.subject}, orange slower; an empty cell has no "
+            "steady mean. A column that is blue from top to bottom is a rule one can trust "
+            "everywhere.",
         )
 
     def _paragraphs(self, runs: pd.DataFrame) -> list[str]:
@@ -104,11 +122,11 @@ def _frame(panels: Sequence[Panel], runs: pd.DataFrame, subject: str) -> pd.Data
         of = runs[runs["panel"] == panel.name]
         workload = str(panel.words["workload"])
         arrivals = panel.title.removeprefix(workload).strip()
-        for load, at in of.groupby("load", sort=False):
+        for load, at in by_load(of):
             for name in dict.fromkeys(at["scheduler"]):
                 one = ratio_over_loads(at, str(name), named(subject))
                 found = dataclasses.astuple(one)[:3]
-                rows.append((workload, float(load), arrivals, str(name), *found))
+                rows.append((workload, load, arrivals, str(name), *found))
     columns = ["workload", "load", "arrivals", "scheduler", "ratio", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 

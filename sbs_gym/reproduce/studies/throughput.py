@@ -108,8 +108,9 @@ class Throughput:
         return [
             Claim(
                 id=f"throughput_{panel.name}",
-                claim=f"throughput is 15 to 20 % higher than under immediate dispatch: "
-                f"{panel.title}, against {base}",
+                claim="throughput at the SLO is 15 to 20 % higher than under immediate dispatch",
+                setting=panel.title,
+                against=base,
                 source=SOURCE,
                 allowed=PUBLISHED,
                 measured=gain.rise(),
@@ -119,8 +120,9 @@ class Throughput:
             ),
             Claim(
                 id=f"utilisation_{panel.name}_at_slo",
-                claim="prefill chunk utilisation rises, each scheduler at the largest rate it "
-                f"serves within the SLO: {panel.title}, against {base}",
+                claim="prefill chunk utilisation rises, each rule at its largest rate in the SLO",
+                setting=panel.title,
+                against=base,
                 source="reviewed (public summaries of arXiv 2512.16134: a large rise, no number)",
                 allowed=Range(low=0.0),
                 measured=uses.rise(),
@@ -146,8 +148,9 @@ class Throughput:
         found = ratio_over_loads(rows, self.placement, named(other), RATE)
         return Claim(
             id=f"throughput_{panel.name}_{_rule(other)}",
-            claim=f"placement {_rule(self.placement)} serves more at the TPOT SLO than "
-            f"{_rule(other)}: {panel.title}",
+            claim=f"placement {_rule(self.placement)} serves more requests at a TPOT SLO",
+            setting=panel.title,
+            against=_rule(other),
             source="reviewed (a part of the method in public summaries; no number of its own)",
             allowed=Range(low=0.0),
             measured=found.rise(),
@@ -168,7 +171,9 @@ class Throughput:
         return Picture(
             name="throughput",
             figure=effects_figure(
-                effects, "more requests/s within the SLO", band=(PUBLISHED.low, PUBLISHED.high)  # type: ignore[arg-type]
+                effects,
+                "more requests/s within the SLO",
+                band=(PUBLISHED.low, PUBLISHED.high),  # type: ignore[arg-type]
             ),
             alt=f"Gain in throughput of {self.subject} over every immediate scheduler, with "
             "intervals, a line for every SLO and workload; the published range is shaded.",

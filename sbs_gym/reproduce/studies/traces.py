@@ -19,8 +19,8 @@ from sbs_gym.reproduce.sheets import (
     overloaded_places,
     write_ms,
 )
-from sbs_gym.reproduce.study import Chapter, Saved
 from sbs_gym.reproduce.studies.ttft_qps import ttft_claims
+from sbs_gym.reproduce.study import Chapter, Saved
 from sbs_gym.reproduce.text import told
 
 

@@ -19,6 +19,7 @@ from sbs_gym.reproduce.ratios import (
     Base,
     Ratio,
     better_immediate,
+    by_load,
     named,
     ratio_over_loads,
 )
@@ -176,11 +177,12 @@ def ttft_claims(panel: Panel, runs: pd.DataFrame, subject: str) -> list[Claim]:
 
 def _claim(panel: Panel, runs: pd.DataFrame, subject: str, base: Base, base_name: str) -> Claim:
     found = ratio_over_loads(runs, subject, base)
-    against = base_name if base_name == _BLIND else "the better immediate scheduler of each load"
+    against = base_name if base_name == _BLIND else "the better immediate rule of each load"
     return Claim(
         id=f"ttft_{panel.name}_{base_name}",
-        claim=f"TTFT is 30 to 40 % lower than under immediate dispatch: {panel.title}, "
-        f"against {against}",
+        claim="TTFT is 30 to 40 % lower than under immediate dispatch",
+        setting=panel.title,
+        against=against,
         source=SOURCE,
         allowed=PUBLISHED,
         measured=found.reduction(),
@@ -194,10 +196,10 @@ def _claim(panel: Panel, runs: pd.DataFrame, subject: str, base: Base, base_name
 
 def _where(runs: pd.DataFrame, subject: str, base: Base, found: Ratio) -> str:
     verdicts = {}
-    for load, rows in runs.groupby("load", sort=False):
-        if float(load) in found.bases:
+    for load, rows in by_load(runs):
+        if load in found.bases:
             one = ratio_over_loads(rows, subject, base).reduction()
-            verdicts[f"{float(load):.2g}"] = verdict(one, PUBLISHED)
+            verdicts[f"{load:.2g}"] = verdict(one, PUBLISHED)
     text = by_verdict(verdicts, prefix="at load ")
     if found.left_out:
         text += f"; no steady mean at load {numbers(found.left_out)}"
