@@ -9,18 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from sbs_gym.compare import ratio_interval
 from sbs_gym.config.groups import section_from_mapping
 from sbs_gym.errors import require_choice
 from sbs_gym.report.effects_plot import Effect, effects_figure
 from sbs_gym.report.style import ABSENT, milliseconds
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.panels import Panel, run_panels
-from sbs_gym.reproduce.ratios import TTFT, better_of, ratio_over_loads, steady_rows
+from sbs_gym.reproduce.ratios import TTFT, better_of, named, ratio_over_loads
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
 from sbs_gym.reproduce.text import change
 
 _Interval = tuple[float, float, float]
+_CHANGED, _UNCHANGED = "changed", "unchanged"
 _NONE: _Interval = (math.nan, math.nan, math.nan)
 
 
@@ -128,12 +128,13 @@ class Ablations:
     ) -> dict[str, Any]:
         found = ratio_over_loads(rows, scheduler, better_of(self.immediate))
         ttft = rows.loc[rows["scheduler"] == scheduler, TTFT]
+        bases = ", ".join(dict.fromkeys(found.bases.values()))
         return {
             "ablation": ablation,
             "change": name,
             "scheduler": scheduler,
             "ttft_mean_s": float(ttft.mean()),
-            "immediate": next(iter(found.bases.values()), None),
+            "immediate": bases,
             "ratio_to_immediate": found.value,
             "to_immediate_low": found.low,
             "to_immediate_high": found.high,
@@ -185,7 +186,7 @@ class Ablations:
                 str(row["scheduler"]),
                 milliseconds(float(row["ttft_mean_s"])),
                 change(*(float(row[key]) for key in _TO_IMMEDIATE)),
-                ABSENT if row["immediate"] is None else str(row["immediate"]),
+                str(row["immediate"]) or ABSENT,
                 change(*(float(row[key]) for key in _TO_UNCHANGED)),
             )
             for _, row in frame.iterrows()
@@ -259,21 +260,17 @@ def _with(
     )
 
 
-def _across(
-    rows: pd.DataFrame, scheduler: str, unchanged: pd.DataFrame, of: str
-) -> tuple[float, float, float]:
-    """Return TTFT of a scheduler over that of another one in another setting, paired by seed."""
-    mine, theirs = (
-        _by_seed(steady_rows(found), name) for found, name in ((rows, scheduler), (unchanged, of))
-    )
-    both = pd.concat([mine, theirs], axis=1, join="inner")
-    if both.empty:
-        return _NONE
-    return ratio_interval(both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy())[:3]
+def _across(rows: pd.DataFrame, scheduler: str, unchanged: pd.DataFrame, of: str) -> _Interval:
+    """Return TTFT of a scheduler over that of another one in another setting, paired by seed.
 
-
-def _by_seed(rows: pd.DataFrame, scheduler: str) -> pd.Series:
-    return rows[rows["scheduler"] == scheduler].groupby("seed")[TTFT].mean()
+    The two are put side by side load by load; NaN where the settings share no steady load.
+    """
+    mine = rows[rows["scheduler"] == scheduler].assign(scheduler=_CHANGED)
+    theirs = unchanged[unchanged["scheduler"] == of].assign(scheduler=_UNCHANGED)
+    shared = set(mine["load"]) & set(theirs["load"])
+    both = pd.concat([mine, theirs])
+    found = ratio_over_loads(both[both["load"].isin(shared)], _CHANGED, named(_UNCHANGED))
+    return found.value, found.low, found.high
 
 
 def _values(row: pd.Series, keys: Sequence[str]) -> _Interval:

@@ -102,7 +102,7 @@ class Pictures:
             pictures.append(self._kv_map(runs["kv_map"], self.kv_map))
         return Chapter(
             name="pictures",
-            title="What it looks like",
+            title="Why staggering works: a few seconds of it",
             paragraphs=_paragraphs(runs["timeline"]),
             pictures=pictures,
             commands=[command for scene in self.scenes.values() for command in scene.commands()],

@@ -85,8 +85,8 @@ class SuiteMap:
             one = ratio_over_cells(whole, str(name), self.subject)
             kind = "agent" if str(name).startswith(PREFIX) else "rule"
             lines.append(
-                f"The {kind} {name} needs {with_interval(one, 'fraction')} less TTFT than "
-                f"{self.subject} as a geometric mean over the cells (negative: more)."
+                f"The {kind} {name} lowers TTFT by {with_interval(one, 'fraction')} against "
+                f"{self.subject}, as a geometric mean over the cells (a negative number: raises)."
             )
         return lines
 

@@ -153,9 +153,9 @@ class TtftQps:
                 if str(name).startswith(PREFIX):
                     gain = ratio_over_loads(of, str(name), named(self.subject)).reduction()
                     lines.append(
-                        f"The agent {name} (trained on linear timing and prefill alone, nowhere "
-                        f"else) needs {with_interval(gain, 'fraction')} less TTFT than "
-                        f"{self.subject} with {panel.title}; a negative number means more."
+                        f"The agent {name}, which was trained on linear timing and prefill alone, "
+                        f"lowers TTFT by {with_interval(gain, 'fraction')} against {self.subject} "
+                        f"with {panel.title} (a negative number: raises)."
                     )
         return lines
 

@@ -99,8 +99,8 @@ def _paragraphs(subject: str, claims: Sequence[Claim]) -> list[str]:
     return [
         "Chunk utilisation is the share of the tokens that passes could have taken: scheduled "
         "tokens over ranks times chunk, summed over passes.",
-        f"At equal rates it is {with_interval(main.measured, main.unit)} higher under {subject} "
-        f"than under the better immediate scheduler (negative: lower): the claim {main.verdict}. "
+        f"At equal rates {subject} changes it by {with_interval(main.measured, main.unit)} against "
+        f"the better immediate scheduler ({claims[0].setting}): the claim {main.verdict}. "
         "Equal rates are equal work: whoever finishes it in shorter passes uses less of each. "
         "What a promised latency allows is another question: see the claims on utilisation at the "
         "SLO in the chapter on throughput.",
