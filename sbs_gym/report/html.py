@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as _escape
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --soft: #5c5c5c;
@@ -33,16 +33,16 @@ caption { text-align: left; color: var(--soft); padding-bottom: 0.4rem; max-widt
 th, td { text-align: right; padding: 0.28rem 0.7rem; border-bottom: 1px solid var(--line);
   vertical-align: top; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-thead th { border-bottom: 2px solid var(--line); font-weight: 600; }
-tbody th { font-weight: 500; }
+thead th { white-space: normal; border-bottom: 2px solid var(--line); font-weight: 600; }
+tbody th { font-weight: 500; white-space: normal; min-width: 11rem; }
 table.text { width: 100%; }
 table.text td, table.text th { text-align: left; white-space: normal; }
 table.text td:first-child, table.text th:first-child { min-width: 13rem; }
 td.tight, th.tight { white-space: nowrap !important; }
 tbody tr:hover { background: var(--fill); }
 figure { margin: 1.2rem 0 1.8rem; }
-figure img { width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line);
-  border-radius: 6px; padding: 0.4rem; }
+figure img { max-width: 100%; height: auto; display: block; background: #ffffff;
+  border: 1px solid var(--line); border-radius: 6px; padding: 0.4rem; }
 figcaption { color: var(--soft); font-size: 0.92rem; max-width: 46rem; margin-top: 0.4rem; }
 .badge { display: inline-block; padding: 0.05rem 0.5rem; border-radius: 999px;
   border: 1.5px solid currentColor; font-weight: 600; white-space: nowrap; }
@@ -57,8 +57,20 @@ footer { color: var(--soft); font-size: 0.88rem; padding-bottom: 3rem; }
   body { font-size: 10.5pt; } .wide { overflow: visible; } figure, tr { break-inside: avoid; }
   th, td { white-space: normal; } h2 { break-after: avoid; } }
 """
+_BREAKS_AFTER = (":", "=", "_")
+_WIDTH_AT = slice(16, 20)  # bytes of a PNG that hold its width, in pixels
+_SHOWN = 0.65  # of these pixels: letters of a figure are then as large as those of the page
 _GOOD, _BAD, _OPEN = "good", "bad", "open"
 TONES = (_GOOD, _BAD, _OPEN)
+_BREAKS_AFTER = (":", "=", "_")
+
+
+def escape(text: str) -> str:
+    """Return a text for a page, a number beside its unit."""
+    told = _escape(text)
+    for unit in ("%", "ms"):
+        told = told.replace(f" {unit}", f"\u00a0{unit}")
+    return told
 
 
 def page(title: str, lead: Sequence[str], sections: Sequence[tuple[str, str, str]]) -> str:
@@ -136,9 +148,11 @@ def badge(text: str, tone: str) -> str:
 
 def image(png: bytes, alt: str, caption: str) -> str:
     """Return a picture with what it shows in words, inside the page."""
+    width = round(int.from_bytes(png[_WIDTH_AT], "big") * _SHOWN)
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt, quote=True)}">'
+        f'<figure><img width="{width}" alt="{_escape(alt, quote=True)}" '
+        f'src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>\n"
     )
 
@@ -149,8 +163,15 @@ def definitions(items: Mapping[str, str]) -> str:
     return _table("text", "", ("name", "value"), rows)
 
 
+def _breakable(name: str) -> str:
+    told = escape(name)
+    for sign in _BREAKS_AFTER:
+        told = told.replace(sign, f"{sign}<wbr>")
+    return told
+
+
 def _table(kind: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    head = "".join(f'<th scope="col">{_breakable(column)}</th>' for column in columns)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
         for row in rows

@@ -15,7 +15,8 @@ from sbs_gym.report import style
 
 # Unit of a column: factor to the unit shown, and its name.
 _SHOWN = {"s": (1e3, "ms"), "fraction": (100.0, "%"), "tokens": (1e-3, "thousand tokens")}
-_MOST_COLUMNS = 3
+_WIDTHS = (7.0, 9.0, 11.5)  # inches, for one, two and three columns
+_MOST_COLUMNS = len(_WIDTHS)
 _OFF_SCALE = 3.0  # times the second highest line: a line beyond it leaves the picture
 
 
@@ -47,7 +48,7 @@ def sweeps_figure(panels: Sequence[SweepPanel], what: str, unit: str) -> Figure:
     columns = min(_MOST_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     with rc_context(style.RC):
-        figure = Figure(figsize=(3.9 * columns + 0.5, 3.2 * lines + 0.7), layout="constrained")
+        figure = Figure(figsize=(_WIDTHS[columns - 1], 3.2 * lines + 0.7), layout="constrained")
         FigureCanvasAgg(figure)
         for place, panel in enumerate(panels):
             axes = figure.add_subplot(lines, columns, place + 1)
@@ -55,7 +56,9 @@ def sweeps_figure(panels: Sequence[SweepPanel], what: str, unit: str) -> Figure:
             axes.set_ylabel(f"{what} ({shown})" if place % columns == 0 else "")
         handles = {h.get_label(): h for axes in figure.axes for h in axes.lines}
         found = [handles[name] for name in names if name in handles]
-        figure.legend(found, names, loc="outside lower center", ncols=min(5, len(names)))
+        figure.legend(
+            found, names, loc="outside lower center", ncols=min(5 if columns > 1 else 3, len(names))
+        )
         return figure
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from sbs_gym.report import html
+from sbs_gym.report.html import escape
 from sbs_gym.reproduce.claims import (
     DIFFERS,
     EXCEEDS,
@@ -62,8 +62,8 @@ def _lead(preset: Preset, claims: Sequence[Claim]) -> list[str]:
 
 def _overall(claims: Sequence[Claim]) -> str:
     """Return how many verdicts there are of each kind, as a sentence."""
-    parts = [f"{count} {verdict}" for verdict, count in counts(claims).items()]
-    return f"{len(claims)} comparisons, {len(by_claim(claims))} claims: {', '.join(parts)}."
+    parts = [f"{verdict} {count}" for verdict, count in counts(claims).items()]
+    return f"{len(by_claim(claims))} claims in {len(claims)} comparisons: {', '.join(parts)}."
 
 
 def _verdicts(claims: Sequence[Claim]) -> str:
@@ -73,12 +73,18 @@ def _verdicts(claims: Sequence[Claim]) -> str:
             escape(text),
             escape(_common_range(group)),
             escape(_from_to(group)),
-            " ".join(html.badge(f"{n} {v}", _TONES[v]) for v, n in counts(group).items()),
+            " ".join(html.badge(f"{v}: {n}", _TONES[v]) for v, n in counts(group).items()),
             escape(group[0].source),
         ]
         for text, group in groups.items()
     ]
-    columns = ("what is claimed", "range", "measured", "verdicts, in so many settings", "source")
+    columns = (
+        "what is claimed",
+        "range",
+        "measured",
+        "verdicts, and in how many settings",
+        "source",
+    )
     single = "".join(_group(text, group) for text, group in groups.items())
     return (
         html.text_table("", columns, rows)

@@ -32,6 +32,14 @@ def range_text(allowed: Range, unit: str) -> str:
     return f"{write(allowed.low or 0.0)} to {write(allowed.high or 0.0)} {sign}"
 
 
+def lowered(reduction: Measured, what: str) -> str:
+    """Return `lowers TTFT by 12.3 % [10.1, 14.5]`, or that it raises it, of 1 - a ratio."""
+    if math.isnan(reduction.value) or reduction.value >= 0:
+        return f"lowers {what} by {with_interval(reduction, 'fraction')}"
+    raised = Measured(value=-reduction.value, low=-reduction.high, high=-reduction.low)
+    return f"raises {what} by {with_interval(raised, 'fraction')}"
+
+
 def change(ratio: float, low: float, high: float) -> str:
     """Return a ratio as a change in per cent with half of its interval: `-35.1 ±2.0`."""
     if math.isnan(ratio):
@@ -68,6 +76,11 @@ def counts(claims: Sequence[Claim]) -> dict[str, int]:
     """Return how many of the claims have which verdict, none with 0."""
     found = {v: sum(claim.verdict == v for claim in claims) for v in VERDICTS}
     return {verdict: count for verdict, count in found.items() if count}
+
+
+def told_verdict(verdict: str) -> str:
+    """Return a verdict as the end of a sentence on a claim."""
+    return f"is {verdict}" if verdict == UNDECIDED else verdict
 
 
 def by_claim(claims: Sequence[Claim]) -> dict[str, list[Claim]]:

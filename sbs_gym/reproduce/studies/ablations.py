@@ -183,7 +183,6 @@ class Ablations:
         rows = [
             (
                 f"{row['ablation']}: {row['change']}",
-                str(row["scheduler"]),
                 milliseconds(float(row["ttft_mean_s"])),
                 change(*(float(row[key]) for key in _TO_IMMEDIATE)),
                 str(row["immediate"]) or ABSENT,
@@ -197,7 +196,6 @@ class Ablations:
             "is faster",
             columns=(
                 "ablation",
-                "scheduler",
                 "TTFT",
                 "against immediate",
                 "which",
@@ -280,4 +278,4 @@ def _values(row: pd.Series, keys: Sequence[str]) -> _Interval:
 
 def _told(row: pd.Series) -> str:
     ratio = change(*(float(row[key]) for key in _TO_IMMEDIATE))
-    return f"{row['ablation']} {row['change']} ({ratio} % against {row['immediate']})"
+    return f"{row['ablation']}: {row['change']} ({ratio} % against {row['immediate']})"

@@ -15,7 +15,7 @@ from sbs_gym.reproduce.panels import Panel, run_panels
 from sbs_gym.reproduce.ratios import named, ratio_over_loads
 from sbs_gym.reproduce.sheets import level_sheet, sweep_panels, write_ms
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
-from sbs_gym.reproduce.text import numbers, with_interval, words
+from sbs_gym.reproduce.text import lowered, numbers, told_verdict, words
 
 _STD, _UNEVEN, _TPOT = "kv_load_std_tokens", "kv_load_max_over_mean", "tpot_mean_s"
 
@@ -68,10 +68,9 @@ class KvSpread:
         for claim, name in zip(claims, self.others, strict=False):
             faster = ratio_over_loads(of, self.subject, named(name), _TPOT).reduction()
             lines.append(
-                f"Against {name.rpartition('=')[2]}, {self.subject.rpartition('=')[2]} lowers the "
-                "standard deviation of KV over ranks by "
-                f"{with_interval(claim.measured, 'fraction')} ({claim.verdict}) and "
-                f"mean TPOT by {with_interval(faster, 'fraction')}."
+                f"Against {name.rpartition('=')[2]}, {self.subject.rpartition('=')[2]} "
+                f"{lowered(claim.measured, 'the standard deviation of KV over ranks')} (the claim "
+                f"{told_verdict(claim.verdict)}) and {lowered(faster, 'mean TPOT')}."
             )
         return lines
 
@@ -103,8 +102,7 @@ class KvSpread:
             figure=sweeps_figure(panels, "KV, standard deviation over ranks", "tokens"),
             alt="Standard deviation of KV over decode ranks against load, a line for every rule: "
             f"{words(name.rpartition('=')[2] for name in self.panels[0].schedulers)}.",
-            caption="Lower is more even. Rules that look at load when they place stay below blind "
-            "turns.",
+            caption="Lower is more even. round_robin is blind; the other rules look at load.",
         )
 
 

@@ -184,8 +184,8 @@ def _picture(laws: Sequence[tuple[Panel, Claim]]) -> Picture:
         name="queueing",
         figure=effects_figure(effects, "mean over requests", unit="s"),
         alt="Simulated mean waits as dots, with four standard errors, and theory as bars.",
-        caption="Every dot should cover its bar: the simulator obeys the formulas from which the "
-        "method is derived.",
+        caption="Every dot should cover its bar: then the simulator obeys the formulas from which "
+        "the method is derived.",
     )
 
 

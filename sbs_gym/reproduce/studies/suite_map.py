@@ -18,7 +18,7 @@ from sbs_gym.reproduce.panels import Panel, run_panels
 from sbs_gym.reproduce.ratios import by_load, named, ratio_over_loads
 from sbs_gym.reproduce.sheets import overloaded_places
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
-from sbs_gym.reproduce.text import with_interval, words
+from sbs_gym.reproduce.text import lowered, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,7 @@ class SuiteMap:
             alt=f"Mean TTFT over that of {self.subject} as a map: workloads, loads and arrivals "
             f"down, {words(names)} across.",
             caption=f"Blue is faster than {self.subject}, orange slower; an empty cell has no "
-            "steady mean. A column that is blue from top to bottom is a rule one can trust "
-            "everywhere.",
+            "steady mean. Look for columns that are blue, or white, from top to bottom.",
         )
 
     def _paragraphs(self, runs: pd.DataFrame) -> list[str]:
@@ -85,8 +84,8 @@ class SuiteMap:
             one = ratio_over_cells(whole, str(name), self.subject)
             kind = "agent" if str(name).startswith(PREFIX) else "rule"
             lines.append(
-                f"The {kind} {name} lowers TTFT by {with_interval(one, 'fraction')} against "
-                f"{self.subject}, as a geometric mean over the cells (a negative number: raises)."
+                f"The {kind} {name} {lowered(one, 'TTFT')} against {self.subject}, as a geometric "
+                "mean over the cells."
             )
         return lines
 

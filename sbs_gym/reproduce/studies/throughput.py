@@ -16,7 +16,7 @@ from sbs_gym.reproduce.panels import Panel
 from sbs_gym.reproduce.ratios import Ratio, better_immediate, named, ratio_over_loads
 from sbs_gym.reproduce.settings import as_words
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
-from sbs_gym.reproduce.text import change, with_interval
+from sbs_gym.reproduce.text import change, told_verdict, with_interval
 from sbs_gym.slo_capacity import SloCapacity, find_capacity
 
 RATE, UTILISATION = "capacity_per_s", "chunk_utilisation_frac"
@@ -93,8 +93,9 @@ class Throughput:
             "the SLO asks for still meets TTFT and TPOT. It is searched for every scheduler and "
             "seed apart, with the same prompts and luck.",
             f"With {self.panels[0].title}, {self.subject} serves {share} more requests than the "
-            f"better immediate scheduler: the claim of 15 to 20 % {main.verdict}. How much it is "
-            "depends on the SLO, which the paper does not state; other SLOs stand below.",
+            "better immediate scheduler: the claim of 15 to 20 % "
+            f"{told_verdict(main.verdict)}. How much it is depends on the SLO, which the paper "
+            "does not state; other SLOs stand below.",
         ]
 
     def _claims(self, panel: Panel, rows: pd.DataFrame) -> list[Claim]:

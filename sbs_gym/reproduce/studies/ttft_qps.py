@@ -32,7 +32,7 @@ from sbs_gym.reproduce.sheets import (
     write_ms,
 )
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
-from sbs_gym.reproduce.text import by_verdict, numbers, told, with_interval, words
+from sbs_gym.reproduce.text import by_verdict, lowered, numbers, told, told_verdict, words
 
 PUBLISHED = Range(low=0.30, high=0.40)
 SOURCE = "published (arXiv 2512.16134, abstract)"
@@ -123,8 +123,9 @@ class TtftQps:
                 figure=figure,
                 alt="Stacked bars: mean time of a request in buffer, engine queue, prefill, "
                 "hand-off, transfer and decode, a bar for every scheduler.",
-                caption="Dispatch at once moves the wait into the engine's queue, where nobody can "
-                "reorder it; the rules that wait hold it in the buffer, and have shorter passes.",
+                caption="Dispatch at once puts the wait into the engine's queue, where nobody can "
+                "reorder it; rules that wait hold it in the buffer. Compare the lengths of the "
+                "passes too: who fills them evenly needs less time in them.",
             )
         ]
 
@@ -135,9 +136,9 @@ class TtftQps:
         found = ratio_over_loads(of, self.subject, better_immediate)
         return [
             f"The paper reports 30 to 40 % less TTFT than immediate dispatch. Here, with "
-            f"{first.title}, {self.subject} needs {with_interval(main.measured, main.unit)} less "
-            f"than the better immediate scheduler of each load, as a geometric mean over loads "
-            f"{numbers(found.loads)}: the claim {main.verdict}"
+            f"{first.title}, {self.subject} {lowered(main.measured, 'it')} against the better "
+            f"immediate scheduler of each load, as a geometric mean over loads "
+            f"{numbers(found.loads)}: the claim {told_verdict(main.verdict)}"
             + ("." if not main.where else f"; load by load it {main.where}."),
             told(claims),
             "The better immediate scheduler is chosen after the runs, load by load, so that the "
@@ -154,8 +155,7 @@ class TtftQps:
                     gain = ratio_over_loads(of, str(name), named(self.subject)).reduction()
                     lines.append(
                         f"The agent {name}, which was trained on linear timing and prefill alone, "
-                        f"lowers TTFT by {with_interval(gain, 'fraction')} against {self.subject} "
-                        f"with {panel.title} (a negative number: raises)."
+                        f"{lowered(gain, 'TTFT')} against {self.subject} with {panel.title}."
                     )
         return lines
 
