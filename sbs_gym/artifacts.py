@@ -167,5 +167,5 @@ def text_writer(text: str) -> Writer:
 
 
 def csv_writer(table: pd.DataFrame) -> Writer:
-    """Return a writer of a CSV file without an index; every float can be read back exactly."""
+    """Return a writer of a CSV file without an index; floats keep all their digits."""
     return lambda path: table.to_csv(path, index=False, lineterminator="\n")

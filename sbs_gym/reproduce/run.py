@@ -84,17 +84,13 @@ def _run_all(studies: Mapping[str, Study], place: Path, jobs: int, told: Told | 
         bench = Bench(directory=place, jobs=jobs, pool=pool, told=told, count=count)
         for name, study in studies.items():
             tables = study.run(bench.of_study(name))
-            artifacts.write_all(
-                place / name,
-                {f"{table}.csv": artifacts.csv_writer(rows) for table, rows in tables.items()},
-            )
+            writers = {f"{k}.parquet": artifacts.parquet_writer(v) for k, v in tables.items()}
+            readable = {f"{k}.csv": artifacts.csv_writer(v) for k, v in tables.items()}
+            artifacts.write_all(place / name, {**readable, **writers})
 
 
 def _read(directory: Path) -> Saved:
-    tables = {
-        path.stem: pd.read_csv(path, float_precision="round_trip")
-        for path in sorted(directory.glob("*.csv"))
-    }
+    tables = {path.stem: pd.read_parquet(path) for path in sorted(directory.glob("*.parquet"))}
     return Saved(directory=directory, tables=tables)
 
 

@@ -6,6 +6,7 @@ The words are those of the command line, read without Hydra; what is not named i
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields
@@ -16,7 +17,6 @@ import yaml
 from sbs_gym.config.groups import changes_in, conf_directory, read_group
 from sbs_gym.config.learned import PREFIX, learned_mapping
 from sbs_gym.config.run import RunConfig, SloConfig, run_from_mapping
-from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.errors import require_choice
 
 Words = Mapping[str, Any]
@@ -36,9 +36,9 @@ def run_config(words: Words, scheduler: str) -> RunConfig:
     Raises:
         ConfigError: If a key, a preset or a value is not known or not allowed.
     """
-    presets = _default_presets() | {key: words[key] for key in _GROUPS if key in words}
+    presets = {**_default_presets()} | {key: words[key] for key in _GROUPS if key in words}
     parts: dict[str, dict[str, Any]] = {
-        group: {"name": name, **read_group(group, str(name))} for group, name in presets.items()
+        group: {"name": name, **_preset_of(group, str(name))} for group, name in presets.items()
     }
     del parts["timing"]["name"]
     parts["slo"] = {}
@@ -66,12 +66,7 @@ def scheduler_mapping(text: str) -> dict[str, Any]:
     if text.startswith(PREFIX):
         return learned_mapping(text)
     preset, *changes = text.split(":")
-    return read_group("scheduler", preset) | changes_in(text, changes) | {"name": text}
-
-
-def scheduler_named(text: str) -> SchedulerConfig:
-    """Return the scheduler of a name, which may change a preset."""
-    return scheduler_from_mapping(scheduler_mapping(text))
+    return dict(_preset_of("scheduler", preset)) | changes_in(text, changes) | {"name": text}
 
 
 def as_words(words: Words) -> str:
@@ -85,7 +80,14 @@ def _plain(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _default_presets() -> dict[str, str]:
+@functools.cache
+def _preset_of(group: str, name: str) -> Mapping[str, Any]:
+    """Return a preset; studies name the same few hundreds of times, and reading YAML is slow."""
+    return read_group(group, name)
+
+
+@functools.cache
+def _default_presets() -> Mapping[str, str]:
     top = yaml.safe_load((conf_directory() / "config.yaml").read_text(encoding="utf-8"))
     entries = [entry for entry in top["defaults"] if isinstance(entry, dict)]
     return {group: name for one in entries for group, name in one.items() if group in _GROUPS}

@@ -20,7 +20,7 @@ class Saved:
 
     Attributes:
         directory: The study's folder.
-        tables: Name to table, as read from its CSV file.
+        tables: Name to table, as read from its file.
     """
 
     directory: Path

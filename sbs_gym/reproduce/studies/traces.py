@@ -23,6 +23,12 @@ from sbs_gym.reproduce.studies.ttft_qps import ttft_claims
 from sbs_gym.reproduce.study import Chapter, Saved
 from sbs_gym.reproduce.text import told
 
+# Where a preset says nothing about traces.
+_DEFAULTS: Mapping[str, Any] = {
+    "schedulers": ("round_robin", "least_tokens", "sbs"),
+    "seeds": 4,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
@@ -89,7 +95,7 @@ class Traces:
 
 def traces_of(section: Mapping[str, Any], paths: Sequence[str], load: float) -> Traces:
     """Return the study of some trace files at a load."""
-    given = dict(section)
+    given = {**_DEFAULTS, **section}
     subject, words = given.pop("subject", "sbs"), given.pop("words", {})
     panels = tuple(
         Panel(
