@@ -1,7 +1,8 @@
 """Put a trained agent into the package: `python -m agents.ship runs=[DIR,…]`.
 
 Of several trainings of one experiment the median one ships, by the validation that also chose its
-weights: neither the best nor one chosen on test seeds. Beside the weights goes a model card.
+weights: neither the best nor one chosen on test seeds. Beside the weights go a model card and the
+learning curves of all trainings.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from agents.curve_table import curves_writer
 from agents.export import write_weights
 from agents.files import BEST, RESULT
 from agents.statistics import median_place
@@ -27,11 +29,13 @@ from sbs_gym.artifacts import (
 )
 from sbs_gym.config.learned import read_weights_file
 from sbs_gym.errors import ConfigError, SbsGymError
+from sbs_gym.report.curves_plot import SUFFIX
 from sbs_gym.schedulers import learned
 
 _HELP = """python -m agents.ship runs=[DIR,DIR,…] [name=NAME] [evaluations=[DIR,…]]
 
-Copies the policy of the median training into the package, with a model card beside it.
+Copies the policy of the median training into the package, with a model card and the learning
+curves of all trainings beside it.
 
   runs        directories of finished trainings of one experiment, at least one per seed
   name        of the agent; default: the experiment's
@@ -47,7 +51,7 @@ def ship(
     evaluations: Sequence[Path] = (),
     output_dir: Path | None = None,
 ) -> Path:
-    """Return the weights file that was written, with its card beside it.
+    """Return the weights file that was written, with its card and curves beside it.
 
     Raises:
         ConfigError: If the runs are not finished, or not of one experiment.
@@ -68,7 +72,8 @@ def ship(
     }
     write_weights(target / f"{agent}.npz", meta, found.arrays)
     card = _card(agent, configs, results, chosen, runs, evaluations)
-    write_all(target, {f"{agent}.md": text_writer(card)})
+    curves = {f"{agent}{SUFFIX}": curves_writer(runs)}
+    write_all(target, {f"{agent}.md": text_writer(card), **curves})
     return target / f"{agent}.npz"
 
 

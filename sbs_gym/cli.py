@@ -20,6 +20,7 @@ COMMANDS = {
     "memory": ("memory", "what fills a GPU, and the room left for KV"),
     "drain": ("drain", "how fast a backlog drains under several schedulers"),
     "watch": ("watch", "a run as it happens, in the terminal or as a GIF"),
+    "trace-export": ("trace_export", "a run as a trace for Perfetto and chrome://tracing"),
     "list": ("catalogue", "schedulers, workloads, arrivals, clusters, timings, trace formats"),
     "traces": ("traces", "describe PATH: what a request trace holds"),
     "timing": ("timing", "fit | validate | passes | steps | sensitivity: how long passes take"),
@@ -82,7 +83,7 @@ def _without_plugins(words: list[str]) -> list[str]:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(["sbs-gym <command> [key=value ...]", "", *lines, _GUIDE])
 
 

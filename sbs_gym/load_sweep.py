@@ -27,6 +27,7 @@ SWEEP_METRICS = {
 }
 SWEEP_COLUMNS = (
     "load",
+    "rate_per_s",
     "scheduler",
     *itertools.chain.from_iterable(SWEEP_METRICS.values()),
     "overloaded_frac",
@@ -39,8 +40,9 @@ class LoadSweep:
 
     Attributes:
         comparisons: Load to its comparison, in the order asked for.
-        table: One row per load and scheduler: mean TTFT, mean TPOT (NaN without decode) and
-            goodput over seeds with their 95 % intervals, and the share of overloaded seeds.
+        table: One row per load and scheduler: requests per second, and over seeds mean TTFT, mean
+            TPOT (NaN without decode) and goodput with their 95 % intervals, and the share of
+            overloaded seeds.
         better_immediate: Load to the immediate scheduler with the lowest mean TTFT there; None
             where no scheduler is immediate.
     """
@@ -155,7 +157,8 @@ def _table(comparisons: Mapping[float, Comparison]) -> pd.DataFrame:
         for name, runs in comparison.runs.groupby("scheduler", sort=False):
             overloaded = float(runs["overloaded"].eq(True).mean())
             means = (mean_interval(runs[metric]) for metric in SWEEP_METRICS)
-            rows.append((load, name, *itertools.chain.from_iterable(means), overloaded))
+            rate_per_s = float(runs["rate_per_s"].mean())
+            rows.append((load, rate_per_s, name, *itertools.chain.from_iterable(means), overloaded))
     return pd.DataFrame(rows, columns=list(SWEEP_COLUMNS))
 
 

@@ -67,7 +67,7 @@ def read_training(directory: Path) -> Training:
         raise ConfigError(f"runs: {str(directory)!r} is not there; expected a training's directory")
     artifacts.require_files(directory, [artifacts.CONFIG_FILE, CURVE, BEST])
     seed = _config(directory).get("seed")
-    progress = _progress(directory / CURVE)
+    progress = read_progress(directory / CURVE)
     suite = directory / SUITE
     told = artifacts.read_json(suite) if suite.is_file() else None
     return Training(
@@ -81,13 +81,12 @@ def read_training(directory: Path) -> Training:
     )
 
 
-def _config(directory: Path) -> dict[str, Any]:
-    path = directory / artifacts.CONFIG_FILE
-    found = artifacts.read_yaml(path) if path.is_file() else None
-    return dict(found) if isinstance(found, Mapping) else {}
+def read_progress(path: Path) -> pd.DataFrame:
+    """Return a training's progress.csv, one row per rollout.
 
-
-def _progress(path: Path) -> pd.DataFrame:
+    Raises:
+        ConfigError: If it cannot be read or has no row.
+    """
     try:
         table = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as problem:
@@ -95,6 +94,12 @@ def _progress(path: Path) -> pd.DataFrame:
     if STEPS not in table or not len(table):
         raise ConfigError(f"{path}: expected a column {STEPS} with at least one row")
     return table
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    path = directory / artifacts.CONFIG_FILE
+    found = artifacts.read_yaml(path) if path.is_file() else None
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _curve(progress: pd.DataFrame) -> Array:

@@ -30,6 +30,7 @@ from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.load_sweep import compare_loads, load_directory
 from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.report import comparison, decode_comparison, plots, tables
+from sbs_gym.report.loads_plot import family_of, loads_figure
 from sbs_gym.report.parts_plot import parts_figure
 from sbs_gym.schema import load_settings
 from sbs_gym.simulate import measured_run
@@ -165,7 +166,9 @@ def _run_loads(
     if output_dir is not None:
         found.save(output_dir)
         title = f"{setting_line(any_config(found.first))}, {found.first.num_seeds} seeds"
-        plots.save_figure(plots.loads_figure(found.table, title), output_dir, "loads")
+        families = {k: family_of(v.scheduler) for k, v in found.first.configs.items()}
+        figure = loads_figure(found.table, title, families)
+        plots.save_figure(figure, output_dir, "loads")
         for load, at_load in found.comparisons.items():
             _write_parts(at_load, load_directory(output_dir, load))
         tables.show(f"written to {output_dir}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -55,7 +56,8 @@ def kv_map_figure(results: Mapping[str, Result], *, start_s: float, end_s: float
             one.set_title(f"{name}\nspread over ranks {spread} thousand tokens")
             one.set_xlabel("time (s)")
             _mark_instances(one, results[name])
-        axes[0].set_ylabel("decode rank")
+        several = any(one.config.cluster.num_decode > 1 for one in results.values())
+        axes[0].set_ylabel("decode rank" + several * " (lines between instances)")
         bar = figure.colorbar(ScalarMappable(scale, style.HEAT), ax=list(axes), pad=0.01)
         bar.set_label("KV on the rank (thousand tokens)")
         return figure
@@ -79,14 +81,7 @@ def kv_grid(
     Raises:
         ConfigError: As `kv_map_figure`.
     """
-    if not end_s > start_s:
-        raise ConfigError(f"end_s={end_s!r} is not allowed; expected more than start_s={start_s!r}")
-    steps, cluster = result.steps, result.config.cluster
-    if "kv_tokens_per_rank" not in steps or not len(steps):
-        raise ConfigError(
-            f"{name}: no decode step with kv_tokens_per_rank; expected decode instances and a run "
-            "that records its ranks, such as `sbs-gym simulate output_dir=DIR`"
-        )
+    steps, cluster = _recorded_steps(name, result, start_s, end_s), result.config.cluster
     edges = np.linspace(start_s, end_s, columns + 1)
     at_s = (edges[:-1] + edges[1:]) / 2
     grid = np.full((cluster.num_decode, cluster.decode_dp, columns), np.nan)
@@ -97,12 +92,6 @@ def kv_grid(
         inside = (step >= 0) & (at_s < ended_s[step])
         tokens = np.stack([np.asarray(row) for row in rows["kv_tokens_per_rank"]])
         grid[int(str(instance))][:, inside] = tokens[step[inside]].T
-    if np.isnan(grid).all():
-        first_s, last_s = steps["started_at_s"].min(), steps["ended_at_s"].max()
-        raise ConfigError(
-            f"start_s={start_s!r}, end_s={end_s!r}: {name} has no decode step there; its steps "
-            f"lie in [{first_s:.3f}, {last_s:.3f}] s"
-        )
     return grid.reshape(-1, columns)
 
 
@@ -118,6 +107,25 @@ def spread_of(grid: FloatArray, result: Result) -> float:
     cluster = result.config.cluster
     by_instance = grid.reshape(cluster.num_decode, cluster.decode_dp, -1)
     return float(np.nanmean(np.std(by_instance, axis=1)))
+
+
+def _recorded_steps(name: str, result: Result, start_s: float, end_s: float) -> pd.DataFrame:
+    """Return the steps of a run, or raise ConfigError if none of the stretch can be shown."""
+    if not end_s > start_s:
+        raise ConfigError(f"end_s={end_s!r} is not allowed; expected more than start_s={start_s!r}")
+    steps = result.steps
+    if "kv_tokens_per_rank" not in steps or not len(steps):
+        raise ConfigError(
+            f"{name}: no decode step with kv_tokens_per_rank; expected decode instances and a run "
+            "that records its ranks, such as `sbs-gym simulate output_dir=DIR`"
+        )
+    if not ((steps["ended_at_s"] > start_s) & (steps["started_at_s"] < end_s)).any():
+        first_s, last_s = steps["started_at_s"].min(), steps["ended_at_s"].max()
+        raise ConfigError(
+            f"start_s={start_s!r}, end_s={end_s!r}: {name} has no decode step there; its steps "
+            f"lie in [{first_s:.3f}, {last_s:.3f}] s"
+        )
+    return steps
 
 
 def _common_scale(grids: Sequence[FloatArray]) -> Normalize:

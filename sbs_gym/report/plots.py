@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sbs_gym.report import load_tables, style
+from sbs_gym.report import style
 from sbs_gym.types import FloatArray
 
 _SHARE_SHOWN = 0.995
@@ -54,24 +53,6 @@ class _Bar:
     values_s: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class _Panel:
-    """What stands over the load: its label, columns of mean and interval, factor to the unit."""
-
-    label: str
-    mean: str
-    low: str
-    high: str
-    scale: float
-
-
-_PANELS = (
-    _Panel("mean TTFT (ms)", "ttft_mean_s", "ttft_low_s", "ttft_high_s", 1e3),
-    _Panel("mean TPOT (ms)", "tpot_mean_s", "tpot_low_s", "tpot_high_s", 1e3),
-    _Panel("goodput (requests/s)", "goodput_per_s", "goodput_low_per_s", "goodput_high_per_s", 1.0),
-)
-
-
 def comparison_figure(schedulers: Sequence[SchedulerFigures], title: str) -> Figure:
     """Return TTFT by scheduler, its cumulative distribution, and TTFT by prompt length.
 
@@ -100,32 +81,6 @@ def comparison_figure(schedulers: Sequence[SchedulerFigures], title: str) -> Fig
         return figure
 
 
-def loads_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Return mean TTFT against load, one line per scheduler with its 95 % band.
-
-    Where decode is modelled, mean TPOT and goodput stand beside it.
-
-    Args:
-        table: One row per load and scheduler: `load`, `scheduler`, `ttft_mean_s`, `ttft_low_s`,
-            `ttft_high_s`, seconds; with decode the same of `tpot` and `goodput`.
-        title: Stands above the figure.
-    """
-    panels = _PANELS if load_tables.has_decode(table) else _PANELS[:1]
-    with rc_context(style.RC):
-        figure = Figure(figsize=(7.0 if len(panels) == 1 else 12.6, 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        for place, panel in enumerate(panels):
-            axes = figure.add_subplot(1, len(panels), place + 1)
-            for line, (name, rows) in enumerate(table.groupby("scheduler", sort=False)):
-                _draw_load_line(axes, line, str(name), rows.sort_values("load"), panel)
-            axes.set_xlabel("load (fraction of capacity)")
-            axes.set_ylabel(f"{panel.label}, 95 % band over seeds")
-            axes.set_ylim(bottom=0)
-        figure.axes[0].legend(loc="upper left")
-        figure.suptitle(title, fontsize=10)
-        return figure
-
-
 def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:
     """Write the figure as PNG and SVG, the same bytes for the same figure; return the paths."""
     paths = [directory / f"{name}.{kind}" for kind in ("png", "svg")]
@@ -133,21 +88,6 @@ def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:
         figure.savefig(paths[0], metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
-
-
-def _draw_load_line(axes: Axes, place: int, name: str, rows: pd.DataFrame, panel: _Panel) -> None:
-    colour = style.COLOURS[place % len(style.COLOURS)]
-    axes.plot(
-        rows["load"],
-        rows[panel.mean] * panel.scale,
-        color=colour,
-        linestyle=style.LINE_STYLES[place % len(style.LINE_STYLES)],
-        marker="o",
-        markersize=3,
-        label=name,
-    )
-    low, high = rows[panel.low] * panel.scale, rows[panel.high] * panel.scale
-    axes.fill_between(rows["load"], low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _draw_means(axes: Axes, latencies: Sequence[_Bar], name: str) -> None:

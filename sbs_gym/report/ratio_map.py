@@ -93,11 +93,9 @@ def ratio_map_figure(
         axes.imshow(shown, aspect="auto", cmap=colours, norm=scale)
         _write_numbers(axes, grid, colours, scale, less_is_better)
         _name_rows(axes, table.index)
-        axes.set_xticks(range(grid.shape[1]), [str(name) for name in table.columns])
-        axes.tick_params(axis="x", top=True, bottom=False, labeltop=True, labelbottom=False)
-        for label in axes.get_xticklabels():
-            label.set(rotation=30, ha="left", rotation_mode="anchor")
-        for row in np.flatnonzero(~_flags(counted, len(grid))):
+        _name_columns(axes, table.columns)
+        counts = np.ones(len(grid), dtype=bool) if counted is None else np.asarray(counted, bool)
+        for row in np.flatnonzero(~counts):
             axes.axhspan(row - 0.5, row + 0.5, **_NOT_COUNTED)
         bar = figure.colorbar(
             ScalarMappable(scale, colours),
@@ -111,8 +109,7 @@ def ratio_map_figure(
         bar.minorticks_off()
         bar.set_label(f"{metric} / {baseline}")
         told = [Patch(facecolor="none", label=f"{WORSE} worse than {baseline}")]
-        if not _flags(counted, len(grid)).all():
-            told.append(Patch(**_NOT_COUNTED, label="not counted"))
+        told += [] if counts.all() else [Patch(**_NOT_COUNTED, label="not counted")]
         figure.legend(handles=told, loc="outside lower center", ncols=2)
         figure.suptitle(title, fontsize=11)
         return figure
@@ -163,13 +160,16 @@ def _name_rows(axes: Axes, index: pd.Index[Any]) -> None:
     axes.spines[:].set_visible(False)
 
 
+def _name_columns(axes: Axes, columns: pd.Index[Any]) -> None:
+    axes.set_xticks(range(len(columns)), [str(name) for name in columns])
+    axes.tick_params(axis="x", top=True, bottom=False, labeltop=True, labelbottom=False)
+    for label in axes.get_xticklabels():
+        label.set(rotation=30, ha="left", rotation_mode="anchor")
+
+
 def _name(key: Sequence[Any]) -> str:
     return "  ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in key)
 
 
 def _key(one: Any) -> tuple[Any, ...]:
     return one if isinstance(one, tuple) else (one,)
-
-
-def _flags(counted: Sequence[bool] | None, count: int) -> Any:
-    return np.ones(count, dtype=bool) if counted is None else np.asarray(counted, dtype=bool)

@@ -10,6 +10,8 @@ from typing import Any
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++")
+# Strokes of kinds of schedulers: sent at once, in batches, held until an engine is due, learned.
+FAMILIES = {"immediate": "--", "batched": ":", "gated": "-", "learned": "-."}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Rank time: work is dark and whole, a bubble (COLOURS[5], half way to white) hatched, idle pale.
 WORK, BUBBLE, IDLE = COLOURS[0], "#F5CF85", "#d9d9d9"
@@ -42,6 +44,23 @@ RC: Any = {
     "svg.hashsalt": "sbs_gym",  # the same figure gives the same bytes
 }
 ABSENT = "-"
+
+
+def line(place: int, family: str | None = None) -> dict[str, Any]:
+    """Return how the line at a place looks, for matplotlib's plot.
+
+    The family, one of FAMILIES, sets its stroke and whether marks are hollow: families are told
+    apart at a glance, their members by mark and colour. Without one the stroke goes by the place.
+    """
+    colour = COLOURS[place % len(COLOURS)]
+    stroke = LINE_STYLES[place % len(LINE_STYLES)] if family is None else FAMILIES[family]
+    return {
+        "color": colour,
+        "linestyle": stroke,
+        "marker": MARKERS[place % len(MARKERS)],
+        "markersize": 4.5,
+        "markerfacecolor": "white" if family == "immediate" else colour,
+    }
 
 
 def fill(place: int) -> dict[str, Any]:

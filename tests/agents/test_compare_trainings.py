@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agents import compare as command
-from agents.suite.training_figures import common_steps
 from agents.suite.trainings import read_training
+from sbs_gym.report.curves_plot import common_steps
 
 
 def training(directory, name, seed, curve, suite_ratio=None):

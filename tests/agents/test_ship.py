@@ -46,7 +46,7 @@ def test_the_median_is_between_and_of_two_the_worse_one():
 def test_the_median_training_ships_with_its_card(runs, tmp_path):
     words = [f"runs=[{','.join(map(str, runs))}]", "name=mine", f"output_dir={tmp_path}"]
     assert main(words) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.npz", "mine.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.npz", "mine.md", "mine.curves.csv"}
     shipped, median = arrays_in(tmp_path / "mine.npz"), arrays_in(runs[2] / "policy.npz")
     assert shipped.keys() == median.keys()
     assert all(np.array_equal(shipped[name], median[name]) for name in median)
@@ -57,6 +57,30 @@ def test_the_median_training_ships_with_its_card(runs, tmp_path):
     trained = yaml.safe_load((runs[2] / "config.yaml").read_text())
     anywhere = {"output_dir": "outputs/train/window_budget_mlp/seed2"}  # no folder of this machine
     assert saved == trained | anywhere
+
+
+def test_the_validations_of_all_trainings_ship_as_one_table(runs, tmp_path):
+    copies = [shutil.copytree(run, tmp_path / run.name) for run in runs]
+    head = "time/total_timesteps,train/loss,validation/ratio,validation/worst"
+    for place, run in enumerate(copies):
+        rows = ["64,0.5,,", f"128,0.4,0.9{place}00049,1.1", "192,0.3,0.87654,"]
+        (run / "progress.csv").write_text("\n".join([head, *rows]) + "\n")
+    ship(copies[::-1], "mine", (), tmp_path / "out")
+    lines = (tmp_path / "out" / "mine.curves.csv").read_text().splitlines()
+    assert lines[:3] == ["seed,steps,ratio,worst", "0,128,0.9,1.1", "0,192,0.8765,"]
+    assert [line.split(",")[:2] for line in lines[3:]] == [
+        ["1", "128"],
+        ["1", "192"],
+        ["2", "128"],
+        ["2", "192"],
+    ]
+
+
+def test_trainings_without_validations_ship_an_empty_table(runs, tmp_path):
+    without = shutil.copytree(runs[0], tmp_path / "run")
+    (without / "progress.csv").write_text("time/total_timesteps,train/loss\n64,0.5\n")
+    ship([without], "mine", (), tmp_path / "out")
+    assert (tmp_path / "out" / "mine.curves.csv").read_text() == "seed,steps,ratio,worst\n"
 
 
 def test_what_ships_is_loaded_and_answers(runs, tmp_path):

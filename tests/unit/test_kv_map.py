@@ -61,7 +61,7 @@ def test_maps_share_one_scale_and_axes_have_units(results):
     assert first.images[0].get_array().shape == (4, 400)
     assert first.get_xlim() == second.get_xlim() == (2.0, 6.0)
     assert first.get_xlabel() == "time (s)"
-    assert first.get_ylabel() == "decode rank"
+    assert first.get_ylabel() == "decode rank (lines between instances)"
     assert bar.get_ylabel() == "KV on the rank (thousand tokens)"
     assert first.get_title().startswith("round_robin\nspread over ranks")
     assert first.images[0].get_cmap().name == style.HEAT

@@ -13,7 +13,8 @@ from sbs_gym import cells
 from sbs_gym.compare import compare
 from sbs_gym.errors import ConfigError
 from sbs_gym.load_sweep import compare_loads, load_directory
-from sbs_gym.report import load_tables, plots, tables
+from sbs_gym.report import load_tables, tables
+from sbs_gym.report.loads_plot import family_of, loads_figure
 
 NAMES = ("round_robin", "least_tokens", "sbs")
 
@@ -99,6 +100,12 @@ def table(overloaded=0.0):
     return pd.DataFrame(rows, columns=columns)
 
 
+def test_the_table_tells_the_requests_per_second_of_every_load(sweep):
+    for load, comparison in sweep.comparisons.items():
+        at = sweep.table[sweep.table["load"] == load]
+        assert at["rate_per_s"].tolist() == pytest.approx([comparison.runs["rate_per_s"][0]] * 3)
+
+
 def test_means_carry_the_marks_that_the_legend_explains(capsys):
     better = {0.5: "round_robin", 0.9: "round_robin"}
     tables.show(load_tables.means_table(table(0.5), better, 2))
@@ -120,7 +127,44 @@ def test_differences_are_per_cent_with_half_the_interval(capsys):
 
 
 def test_the_figure_has_a_line_and_a_band_for_every_scheduler():
-    axes = plots.loads_figure(table(), "title").axes[0]
+    axes = loads_figure(table(), "title").axes[0]
     assert [line.get_label() for line in axes.lines] == ["round_robin", "sbs"]
     assert axes.lines[0].get_ydata().tolist() == pytest.approx([900.0, 1300.0])
     assert len(axes.collections) == 2
+
+
+def test_families_differ_in_stroke_and_members_in_their_mark():
+    families = {name: family_of(run.scheduler) for name, run in configs(*NAMES, "lpt").items()}
+    assert families == {
+        "round_robin": "immediate",
+        "least_tokens": "immediate",
+        "sbs": "gated",
+        "lpt": "gated",
+    }
+    assert family_of(config(scheduler="size_or_timeout").scheduler) == "batched"
+    agent = config(scheduler="learned:window_ppo", cluster="h800_3p1d", timing={"kind": "linear"})
+    assert family_of(agent.scheduler) == "learned"
+    axes = loads_figure(table(), "title", families).axes[0]
+    immediate, gated = axes.lines
+    assert (immediate.get_linestyle(), gated.get_linestyle()) == ("--", "-")
+    assert immediate.get_markerfacecolor() == "white"
+    assert immediate.get_marker() != gated.get_marker()
+    assert axes.get_legend().get_title().get_text() == "dashed: sent at once\nsolid: held back"
+
+
+def test_requests_per_second_stand_above_the_load():
+    rates = table().assign(rate_per_s=lambda rows: 200 * rows["load"])
+    axes = loads_figure(rates, "title").axes[0]
+    (above,) = axes.child_axes
+    assert above.get_xlabel() == "requests per second"
+    axes.figure.canvas.draw()
+    assert above.get_xlim() == pytest.approx([200 * end for end in axes.get_xlim()])
+    assert not loads_figure(table(), "title").axes[0].child_axes
+
+
+def test_a_line_far_above_all_others_leaves_the_axes():
+    far = table()
+    far.loc[(far["scheduler"] == "round_robin") & (far["load"] == 0.9), "ttft_mean_s"] = 30.0
+    assert loads_figure(far, "title").axes[0].get_ylim() == (0, pytest.approx(4 * 1200))
+    low, high = loads_figure(table(), "title").axes[0].get_ylim()
+    assert (low, high > 1300) == (0, True)

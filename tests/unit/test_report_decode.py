@@ -9,6 +9,7 @@ from test_report import figures, shown, summary
 
 from sbs_gym.metrics.columns import SUMMARY_KEYS
 from sbs_gym.report import decode_comparison, load_tables, plots, style, tables
+from sbs_gym.report.loads_plot import loads_figure
 from sbs_gym.report.parts_plot import parts_figure
 
 NAN = float("nan")
@@ -224,7 +225,7 @@ def test_loads_with_decode_show_tpot_and_goodput_beside_ttft(capsys):
         for name in ("round_robin", "sbs")
     ]
     table = pd.DataFrame(rows)
-    labels = [axes.get_ylabel().split(",")[0] for axes in plots.loads_figure(table, "x").axes]
+    labels = [axes.get_ylabel().split(",")[0] for axes in loads_figure(table, "x").axes]
     assert labels == ["mean TTFT (ms)", "mean TPOT (ms)", "goodput (requests/s)"]
     better = {0.5: None, 0.9: None}
     text = shown(
