@@ -27,7 +27,8 @@ class SweepPanel:
     Attributes:
         title: Stands above it.
         x_label: What stands across, with its unit.
-        rows: `scheduler`, `x`, `mean`, `low`, `high`, `overloaded_frac`; in order of drawing.
+        rows: `scheduler`, `family` (of `style.FAMILIES`), `x`, `mean`, `low`, `high`,
+            `overloaded_frac`; in order of drawing.
     """
 
     title: str
@@ -36,7 +37,7 @@ class SweepPanel:
 
 
 def sweeps_figure(panels: Sequence[SweepPanel], what: str, unit: str) -> Figure:
-    """Return one axes per panel, lines with 95 % bands; a hollow marker where TTFT still grew.
+    """Return one axes per panel, lines with 95 % bands; a ring where TTFT still grew.
 
     Args:
         panels: Settings; a scheduler looks alike in all of them.
@@ -66,14 +67,13 @@ def _draw_panel(axes: Axes, panel: SweepPanel, names: Sequence[str], scale: floa
     highest = []
     for name, rows in panel.rows.groupby("scheduler", sort=False):
         place = names.index(str(name))
-        look = style.COLOURS[place % len(style.COLOURS)]
+        look = style.line(place, str(rows["family"].iloc[0]))
         x, mean = rows["x"].to_numpy(), rows["mean"].to_numpy() * scale
-        dashes = style.LINE_STYLES[place % len(style.LINE_STYLES)]
-        axes.plot(x, mean, color=look, linestyle=dashes, marker="o", markersize=3, label=str(name))
+        axes.plot(x, mean, label=str(name), **look)
         low, high = rows["low"].to_numpy() * scale, rows["high"].to_numpy() * scale
-        axes.fill_between(x, low, high, color=look, alpha=0.2, linewidth=0)
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
         grew = rows["overloaded_frac"].to_numpy() > 0
-        axes.plot(x[grew], mean[grew], "o", mfc="white", mec=look, markersize=5, label="_grew")
+        axes.plot(x[grew], mean[grew], "o", mfc="none", mec="black", markersize=9, label="_grew")
         highest.append(float(mean.max()))
     axes.set_ylim(bottom=0)
     ordered = sorted(highest)

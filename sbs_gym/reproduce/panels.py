@@ -13,6 +13,7 @@ from sbs_gym.config.groups import section_from_mapping
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.load_sweep import compare_loads
+from sbs_gym.report.loads_plot import family_of
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.settings import as_words, run_config
 
@@ -45,7 +46,9 @@ METRICS = (
     "num_finished",
     "ttft_growth_s_per_s",
 )
-RUN_COLUMNS = ("panel", "load", "scheduler", "seed", "immediate", "overloaded", *METRICS)
+RUN_COLUMNS = (
+    "panel", "load", "scheduler", "family", "seed", "immediate", "overloaded", *METRICS
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +140,13 @@ def _run(panel: Panel, bench: Bench) -> pd.DataFrame:
 def _rows(panel: Panel, found: Mapping[Any, Comparison]) -> pd.DataFrame:
     parts = []
     for load, comparison in found.items():
-        immediate = {
-            name: config.scheduler.release == "immediate"
-            for name, config in comparison.configs.items()
-        }
+        families = {k: family_of(one.scheduler) for k, one in comparison.configs.items()}
+        family = comparison.runs["scheduler"].map(families)
         rows = comparison.runs.assign(
             panel=panel.name,
             load=_load(load, comparison.runs),
-            immediate=comparison.runs["scheduler"].map(immediate),
+            family=family,
+            immediate=family == "immediate",
             overloaded=comparison.runs["overloaded"].eq(True),
         )
         parts.append(rows[list(RUN_COLUMNS)])

@@ -37,6 +37,9 @@ def sweep_panels(
 ) -> list[SweepPanel]:
     """Return what `sweeps_figure` draws: a metric against the rate, or another column."""
     rows = level_rows(runs, metric).assign(x=lambda found: found[over])
+    rows["family"] = rows["scheduler"].map(
+        dict(zip(runs["scheduler"], runs["family"], strict=True))
+    )
     label = "arrivals (requests/s)" if over == "rate_per_s" else "load (fraction of capacity)"
     return [
         SweepPanel(title=panel.title, x_label=label, rows=rows[rows["panel"] == panel.name])

@@ -30,6 +30,7 @@ def runs(ttft_s, panel="short", loads=LOADS, grew=(), **metrics):
             for seed in range(3):
                 row = dict.fromkeys(RUN_COLUMNS, math.nan)
                 row |= {"panel": panel, "load": load, "scheduler": name, "seed": seed}
+                row |= {"family": "immediate" if name in IMMEDIATE else "gated"}
                 row |= {"immediate": name in IMMEDIATE, "rate_per_s": 100 * load}
                 row |= {"overloaded": (name, load) in grew}
                 row["ttft_mean_s"] = value * (1 + 0.01 * seed)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sbs_gym.config.learned import PREFIX
+from sbs_gym.report.curves_plot import learning_curves_figure, shipped_curves
 from sbs_gym.report.ratio_map import ratio_map_figure
 from sbs_gym.report.style import ABSENT, number
 from sbs_gym.reproduce.bench import Bench
@@ -50,7 +51,7 @@ class SuiteMap:
             name="suite_map",
             title="Rules and agents over workloads, loads and arrivals",
             paragraphs=self._paragraphs(runs),
-            pictures=[self._map(frame)],
+            pictures=[self._map(frame), *_learning()],
             sheets=[_sheet(frame, self.subject)],
             commands=[panel.command() for panel in self.panels],
             left_out=overloaded_places(self.panels, runs),
@@ -88,6 +89,23 @@ class SuiteMap:
                 "mean over the cells."
             )
         return lines
+
+
+def _learning() -> list[Picture]:
+    """Return the learning curves of the agents that the package carries, if any came along."""
+    curves = {name: table for name, table in shipped_curves().items() if len(table)}
+    if not curves:
+        return []
+    return [
+        Picture(
+            name="learning_curves",
+            figure=learning_curves_figure(curves),
+            alt=f"Validation ratio of TTFT to sbs against decisions of training for {words(curves)}"
+            ", one thin line per training and their median strong.",
+            caption="Below the line at 1 an agent is faster than sbs on the cells that it is "
+            "validated with. Thin lines close together mean that the result is no luck of a seed.",
+        )
+    ]
 
 
 def ratio_over_cells(runs: pd.DataFrame, scheduler: str, base: str) -> Measured:

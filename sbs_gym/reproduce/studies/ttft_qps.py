@@ -98,8 +98,9 @@ class TtftQps:
             alt="Mean TTFT against arrivals per second, a line for every scheduler, for "
             f"{words(panel.title for panel in self.panels)}.",
             caption="Lower is better. The gap between the lines of rules that dispatch at once and "
-            "those that wait is what staggering wins; bands are 95 % intervals over seeds, hollow "
-            "points are loads at which TTFT still grew in some seed. A line that is far above all "
+            "those that wait is what staggering wins; bands are 95 % intervals over seeds, rings "
+            "are loads at which TTFT still grew in some seed. Dashed lines with hollow marks are "
+            "rules that dispatch at once. A line that is far above all "
             "others leaves the picture.",
         )
 
