@@ -15,6 +15,7 @@ from sbs_gym.reproduce.run import DEFAULT_TRACE_LOAD, reproduce
 from sbs_gym.reproduce.text import by_claim, range_text, with_interval
 
 _KEYS = ("preset", "output_dir", "jobs", "trace", "trace_load", "studies")
+_OWN_RATE = "own"
 HELP = f"""
 sbs-gym reproduce [preset=quick] [jobs=1] [output_dir=outputs/reproduce_<preset>] [trace=FILE ...]
 
@@ -26,7 +27,8 @@ open, and write one page that tells it: report.html, with verdicts that are comp
   studies     some of {", ".join(STUDIES)};
               default: all of the preset
   trace       a trace file to replay too; give it several times for several
-  trace_load  load that traces are brought to, default {DEFAULT_TRACE_LOAD}
+  trace_load  load that traces are brought to, default {DEFAULT_TRACE_LOAD};
+              {_OWN_RATE}: the rate at which they were recorded
   jobs        processes
   output_dir  gets report.html, verdicts.json, tables/ (CSV, JSON), figures/ (PNG, SVG),
               config.yaml, provenance.json and studies/, where every finished run is kept: the same
@@ -47,7 +49,8 @@ def run(words: Sequence[str]) -> None:
     traces = [str(existing_file(value)) for key, value in pairs if key == "trace"]
     output_dir = Path(given.get("output_dir", f"outputs/reproduce_{preset.name}")).expanduser()
     jobs = whole("jobs", given.get("jobs", "1"), 1, 256)
-    trace_load = decimal("trace_load", given.get("trace_load", str(DEFAULT_TRACE_LOAD)), 0.01, 10)
+    load = given.get("trace_load", str(DEFAULT_TRACE_LOAD))
+    trace_load = None if load == _OWN_RATE else decimal("trace_load", load, 0.01, 10)
     with kept_runs_told(output_dir), ProgressReport("reproducing") as progress:
         found = reproduce(
             preset,

@@ -46,7 +46,7 @@ class Preset:
             name: STUDIES[name](self.sections[name]) for name in known if name in (names or known)
         }
 
-    def traces(self, paths: Sequence[str], load: float) -> dict[str, Study]:
+    def traces(self, paths: Sequence[str], load: float | None) -> dict[str, Study]:
         """Return the study of trace files; none without a file."""
         if not paths:
             return {}

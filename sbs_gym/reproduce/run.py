@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -41,7 +40,7 @@ def reproduce(
     *,
     studies: Sequence[str] = (),
     traces: Sequence[str] = (),
-    trace_load: float = DEFAULT_TRACE_LOAD,
+    trace_load: float | None = DEFAULT_TRACE_LOAD,
     jobs: int = 1,
     told: Told | None = None,
 ) -> Reproduction:
@@ -55,7 +54,7 @@ def reproduce(
         output_dir: Where everything goes.
         studies: Names of studies; none: all of the preset.
         traces: Trace files to replay too.
-        trace_load: Load that they are brought to, a fraction of capacity.
+        trace_load: Load that they are brought to, a fraction of capacity; None: their own rate.
         jobs: Processes that run simulations, 1 to 256.
         told: Called with what is run, runs done and runs in all.
 
@@ -66,7 +65,7 @@ def reproduce(
     require_number("jobs", jobs, 1, 256, integer=True)
     chosen = {**preset.studies(studies), **preset.traces(traces, trace_load)}
     place = Path(output_dir)
-    config = _config(preset, traces, trace_load)
+    config = artifacts.plain(preset.to_mapping())
     artifacts.check_output_dir(place, config)
     artifacts.write_all(place, {artifacts.CONFIG_FILE: artifacts.yaml_writer(config)})
     _run_all(chosen, place / STUDIES_FOLDER, jobs, told)
@@ -92,9 +91,3 @@ def _run_all(studies: Mapping[str, Study], place: Path, jobs: int, told: Told | 
 def _read(directory: Path) -> Saved:
     tables = {path.stem: pd.read_parquet(path) for path in sorted(directory.glob("*.parquet"))}
     return Saved(directory=directory, tables=tables)
-
-
-def _config(preset: Preset, traces: Sequence[str], trace_load: float) -> dict[str, Any]:
-    replayed = {"paths": list(traces), "load": trace_load} if traces else None
-    plain: dict[str, Any] = artifacts.plain({**preset.to_mapping(), "traces": replayed})
-    return plain

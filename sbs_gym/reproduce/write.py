@@ -80,7 +80,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _provenance(
     preset: Preset, chapters: Sequence[Chapter], traces: Sequence[str]
 ) -> dict[str, Any]:
-    files = [Path(path).expanduser() for path in traces]
+    files = [Path(path).expanduser() for path in dict.fromkeys(traces)]
     return {
         "preset": preset.name,
         "studies": [chapter.name for chapter in chapters],

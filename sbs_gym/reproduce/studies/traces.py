@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,18 +94,23 @@ class Traces:
         )
 
 
-def traces_of(section: Mapping[str, Any], paths: Sequence[str], load: float) -> Traces:
-    """Return the study of some trace files at a load."""
+def traces_of(section: Mapping[str, Any], paths: Sequence[str], load: float | None) -> Traces:
+    """Return the study of some trace files at a load, or at their own rate without one."""
     given = {**_DEFAULTS, **section}
     subject, words = given.pop("subject", "sbs"), given.pop("words", {})
     panels = tuple(
         Panel(
-            name=f"trace_{place}",
+            name=_folder(path),
             title=Path(path).name,
             words={**words, "workload": "trace", "workload.path": path},
-            loads=[load],
+            loads=() if load is None else [load],
             **given,
         )
-        for place, path in enumerate(paths)
+        for path in dict.fromkeys(paths)
     )
     return Traces(panels=panels, subject=subject)
+
+
+def _folder(path: str) -> str:
+    """Return the name of a trace's folder: another file of the same name has another one."""
+    return f"{Path(path).stem}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
