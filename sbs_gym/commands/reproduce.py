@@ -17,7 +17,7 @@ from sbs_gym.reproduce.text import by_claim, range_text, with_interval
 _KEYS = ("preset", "output_dir", "jobs", "trace", "trace_load", "studies")
 _OWN_RATE = "own"
 HELP = f"""
-sbs-gym reproduce [preset=quick] [jobs=1] [output_dir=outputs/reproduce_<preset>] [trace=FILE ...]
+sbs-gym reproduce [preset=quick] [jobs=2] [output_dir=outputs/reproduce_<preset>] [trace=FILE ...]
 
 Measure what the paper on Staggered Batch Scheduling (arXiv 2512.16134) claims, and what it leaves
 open, and write one page that tells it: report.html, with verdicts that are computed from the runs.
@@ -29,13 +29,13 @@ open, and write one page that tells it: report.html, with verdicts that are comp
   trace       a trace file to replay too; give it several times for several
   trace_load  load that traces are brought to, default {DEFAULT_TRACE_LOAD};
               {_OWN_RATE}: the rate at which they were recorded
-  jobs        processes
+  jobs        processes, default 2
   output_dir  gets report.html, verdicts.json, tables/ (CSV, JSON), figures/ (PNG, SVG),
               config.yaml, provenance.json and studies/, where every finished run is kept: the same
               command goes on where it was interrupted and ends with the same report
 
-  sbs-gym reproduce jobs=2
-  sbs-gym reproduce preset=full jobs=2 output_dir=outputs/paper
+  sbs-gym reproduce
+  sbs-gym reproduce preset=full jobs=4 output_dir=outputs/paper
   sbs-gym reproduce 'studies=[queueing]' trace=trace.jsonl
 """
 
@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> None:
     preset = read_preset(given.get("preset", "quick"))
     traces = [str(existing_file(value)) for key, value in pairs if key == "trace"]
     output_dir = Path(given.get("output_dir", f"outputs/reproduce_{preset.name}")).expanduser()
-    jobs = whole("jobs", given.get("jobs", "1"), 1, 256)
+    jobs = whole("jobs", given.get("jobs", "2"), 1, 256)
     load = given.get("trace_load", str(DEFAULT_TRACE_LOAD))
     trace_load = None if load == _OWN_RATE else decimal("trace_load", load, 0.01, 10)
     with kept_runs_told(output_dir), ProgressReport("reproducing") as progress:

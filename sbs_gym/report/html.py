@@ -176,8 +176,9 @@ def _table(kind: str, caption: str, columns: Sequence[str], rows: Sequence[Seque
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
         for row in rows
     )
+    label = f' aria-label="{_escape(caption or columns[0], quote=True)}"'
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        f'<div class="wide" tabindex="0"><table class="{kind}">{told}<thead><tr>{head}</tr></thead>'
+        f'<div class="wide" role="region" tabindex="0"{label}><table class="{kind}">{told}<thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>\n"
     )

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from sbs_gym.report import html
 from sbs_gym.report.html import escape
 from sbs_gym.reproduce.claims import (
@@ -178,6 +180,12 @@ def _line(claim: Claim) -> str:
     return f"{claim.sentence}: {measured}, claimed {range_text(claim.allowed, claim.unit)}{where}"
 
 
+def _settings(preset: Preset) -> str:
+    return yaml.safe_dump(
+        preset.to_mapping(), sort_keys=False, allow_unicode=True, width=96
+    ).strip()
+
+
 def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str, Any]) -> str:
     names = [chapter.name for chapter in chapters]
     seen = {"preset": preset.name, "studies": names}
@@ -194,8 +202,10 @@ def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str
         html.paragraph(
             "Every chapter lists the commands of its own runs. Beside this page lie verdicts.json, "
             "tables/ (CSV and JSON, seconds and fractions), figures/ (PNG and SVG), config.yaml "
-            "with every setting and seed, provenance.json, and studies/ with every finished run."
+            "with every setting, provenance.json, and studies/ with every finished run. Seeds count "
+            "from 0; seeds=… in a command says how many."
         ),
+        html.folded("Every setting", html.code([_settings(preset)])),
         html.definitions({**versions, **inputs}),
     ]
     return "".join(parts)

@@ -255,10 +255,11 @@ def test_the_command_prints_the_verdicts_and_where_the_report_is(tiny_file, tmp_
     trace = tmp_path / "trace.jsonl"
     rows = [{"timestamp": 20 * k, "input_length": 900, "output_length": 1} for k in range(300)]
     trace.write_text("".join(f"{json.dumps(row | {'hash_ids': []})}\n" for row in rows))
-    words = [f"preset={tiny_file}", f"output_dir={tmp_path / 'out'}", "studies=[queueing]"]
+    words = [f"preset={tiny_file}", f"output_dir={tmp_path / 'out'}", "jobs=1"]
+    words.append("studies=[queueing]")
     assert main(["reproduce", *words, f"trace={trace}"]) == 0
     out = capsys.readouterr().out
-    assert "waits follow queueing theory" in out
+    assert "Waits follow queueing theory" in out
     assert "report.html" in out
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert [s["id"] for s in read(page).all("section")][1:3] == ["queueing", "traces"]

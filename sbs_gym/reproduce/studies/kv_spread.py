@@ -80,7 +80,7 @@ class KvSpread:
         rules = [name.rpartition("=")[2] for name in (self.subject, other)]
         return Claim(
             id=f"kv_spread_{panel.name}_{rules[1]}",
-            claim=f"placement {rules[0]} spreads KV more evenly over decode ranks",
+            claim=f"Placement {rules[0]} spreads KV more evenly over decode ranks",
             setting=panel.title,
             against=rules[1],
             source="reviewed (its two objectives in public summaries of arXiv 2512.16134; no "

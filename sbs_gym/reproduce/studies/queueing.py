@@ -107,7 +107,7 @@ class Queueing:
         measured = _interval(waits)
         return Claim(
             id=f"queueing_{panel.name}",
-            claim="waits follow queueing theory: T/2 bound to a gate, T/(2N) for N staggered ones",
+            claim="Waits follow queueing theory: T/2 bound to a gate, T/(2N) for N staggered ones",
             setting=f"{panel.title}, {'wait' if law.what == 'wait' else 'TTFT'} {law.formula}",
             against="",
             source="reviewed (waits of T/2 and T/(2N) at light load) and derived",
@@ -125,7 +125,7 @@ class Queueing:
         found = ratio_over_loads(of, subject, named(base), steady=False)
         return Claim(
             id="queueing_stagger_alone",
-            claim="staggering alone saves at most a third of TTFT",
+            claim="Staggering alone saves at most a third of TTFT",
             setting="always busy, chunks without a limit",
             against=base,
             source="derived (engines that are always busy: from 3T/2 to no less than T)",

@@ -109,7 +109,7 @@ class Throughput:
         return [
             Claim(
                 id=f"throughput_{panel.name}",
-                claim="throughput at the SLO is 15 to 20 % higher than under immediate dispatch",
+                claim="Throughput at the SLO is 15 to 20 % higher than under immediate dispatch",
                 setting=panel.title,
                 against=base,
                 source=SOURCE,
@@ -121,7 +121,7 @@ class Throughput:
             ),
             Claim(
                 id=f"utilisation_{panel.name}_at_slo",
-                claim="prefill chunk utilisation rises, each rule at its largest rate in the SLO",
+                claim="Prefill chunk utilisation rises, each rule at its largest rate in the SLO",
                 setting=panel.title,
                 against=base,
                 source="reviewed (public summaries of arXiv 2512.16134: a large rise, no number)",
@@ -149,7 +149,7 @@ class Throughput:
         found = ratio_over_loads(rows, self.placement, named(other), RATE)
         return Claim(
             id=f"throughput_{panel.name}_{_rule(other)}",
-            claim=f"placement {_rule(self.placement)} serves more requests at a TPOT SLO",
+            claim=f"Placement {_rule(self.placement)} serves more requests at a TPOT SLO",
             setting=panel.title,
             against=_rule(other),
             source="reviewed (a part of the method in public summaries; no number of its own)",

@@ -68,7 +68,7 @@ class Utilisation:
         found = ratio_over_loads(of, self.subject, better_immediate, _USE)
         return Claim(
             id=f"utilisation_{panel.name}",
-            claim="prefill chunk utilisation rises at the same rate of arrivals",
+            claim="Prefill chunk utilisation rises at the same rate of arrivals",
             setting=panel.title,
             against="the better immediate rule of each load",
             source="reviewed (public summaries of arXiv 2512.16134: a large rise, no number; here "
