@@ -179,6 +179,6 @@ def _table(kind: str, caption: str, columns: Sequence[str], rows: Sequence[Seque
     label = f' aria-label="{_escape(caption or columns[0], quote=True)}"'
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        f'<div class="wide" role="region" tabindex="0"{label}><table class="{kind}">{told}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>\n"
+        f'<div class="wide" role="region" tabindex="0"{label}><table class="{kind}">{told}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
     )

@@ -202,8 +202,8 @@ def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str
         html.paragraph(
             "Every chapter lists the commands of its own runs. Beside this page lie verdicts.json, "
             "tables/ (CSV and JSON, seconds and fractions), figures/ (PNG and SVG), config.yaml "
-            "with every setting, provenance.json, and studies/ with every finished run. Seeds count "
-            "from 0; seeds=… in a command says how many."
+            "with every setting, provenance.json, and studies/ with every finished run. Seeds "
+            "count from 0; seeds=… in a command says how many."
         ),
         html.folded("Every setting", html.code([_settings(preset)])),
         html.definitions({**versions, **inputs}),

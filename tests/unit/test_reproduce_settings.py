@@ -38,7 +38,7 @@ def test_words_mean_what_they_mean_on_the_command_line(words, scheduler):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ({"lod": 0.5}, "Did you mean 'load'"),
+        ({"load_": 0.5}, "Did you mean 'load'"),
         ({"clster.num_prefill": 2}, "Did you mean 'cluster'"),
         ({"cluster.num_prefil": 2}, "Did you mean 'num_prefill'"),
         ({"slo.ttft": 2}, "Did you mean 'ttft_s'"),
