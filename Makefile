@@ -4,12 +4,9 @@ JOBS ?= 2
 TRACE ?=
 TRACES ?=
 TRACE_LOAD ?= 0.7
-# A folder of its own for every trace and load: outputs/trace_<file>_load_<load>.
-TRACE_OUT ?= outputs/trace_$(shell basename '$(TRACE)' | tr -c 'A-Za-z0-9.\n' '_')_load_$(or $(TRACE_LOAD),own)
+PRESET ?= quick
 BIN := $(VENV)/bin
 PYTHON ?=
-SCHEDULERS := [round_robin,least_tokens,work_conserving,sbs,sbs_budget]
-PLACEMENTS := [sbs:placement=round_robin,sbs:placement=jsq,sbs:placement=iqr_lex]
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -62,22 +59,12 @@ bench: $(VENV)/.dev  ## measure the speed
 
 check: lint type test  ## what CI runs
 
-run: $(VENV)/.core  ## compare schedulers and placement rules (TRACE=file: and on that trace)
+run: $(VENV)/.core  ## measure the paper's claims: verdicts and a report (TRACE=file: on it too)
 ifneq ($(TRACE),)
 	@test -r '$(TRACE)' || { echo "TRACE=$(TRACE): no such file" >&2; exit 2; }
 endif
-	$(BIN)/sbs-gym balance 'workloads=[sbs_short,sbs_long,azure_conv_like,deepseek_r1_like]'
-	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=sbs_short load=0.7 \
-	  seeds=8 jobs=$(JOBS) output_dir=outputs/whole_path
-	$(BIN)/sbs-gym compare 'schedulers=$(PLACEMENTS)' reference=sbs:placement=iqr_lex \
-	  workload=sbs_short load=0.7 load_side=decode cluster.num_prefill=6 \
-	  seeds=8 jobs=$(JOBS) 'show=[engines,pairs]' output_dir=outputs/placement
-	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=sbs_short timing=linear load=0.7 \
-	  cluster.num_decode=0 seeds=8 jobs=$(JOBS) output_dir=outputs/prefill_alone_linear
-ifneq ($(TRACE),)
-	$(BIN)/sbs-gym compare 'schedulers=$(SCHEDULERS)' workload=trace 'workload.path=$(TRACE)' \
-	  $(if $(TRACE_LOAD),load=$(TRACE_LOAD)) seeds=8 jobs=$(JOBS) 'output_dir=$(TRACE_OUT)'
-endif
+	$(BIN)/sbs-gym reproduce preset=$(PRESET) jobs=$(JOBS) \
+	  $(if $(TRACE),'trace=$(TRACE)' trace_load=$(or $(TRACE_LOAD),own))
 
 docs: $(VENV)/.dev  ## write docs/ and the tables of README.md (TRACES=folder: real traces too)
 	$(BIN)/python docs/write_reference.py

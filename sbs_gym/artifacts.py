@@ -40,10 +40,11 @@ def input_digests(workload: WorkloadConfig, timing: TimingConfig) -> dict[str, s
         for path in (timing.path, timing.steps_path):
             if path is not None:
                 files[path] = locate(path)
-    return {name: _file_digest(path) for name, path in files.items() if path.is_file()}
+    return {name: file_digest(path) for name, path in files.items() if path.is_file()}
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file; an unchanged one is read once per process."""
     stat = path.stat()
     # The time of change too: copying a file over another can keep the time of modification.
     return _digest_of(path.resolve(), (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
@@ -163,3 +164,8 @@ def text_writer(text: str) -> Writer:
         path.write_text(text, encoding="utf-8")
 
     return write
+
+
+def csv_writer(table: pd.DataFrame) -> Writer:
+    """Return a writer of a CSV file without an index; floats keep all their digits."""
+    return lambda path: table.to_csv(path, index=False, lineterminator="\n")

@@ -13,6 +13,7 @@ from sbs_gym.errors import SbsGymError, SimulationError, require_choice
 # Command, its module in sbs_gym.commands, and one line about it.
 COMMANDS = {
     "simulate": ("simulate", "one scheduler on one workload"),
+    "reproduce": ("reproduce", "the paper's claims measured: verdicts, pictures, a report"),
     "compare": ("compare", "several schedulers under the same luck, with 95 % intervals"),
     "capacity": ("capacity", "the largest rate at which schedulers keep the SLO"),
     "balance": ("balance", "prefill and decode capacity of a cluster for every workload"),

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def compare(
     output_dir: str | Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
+    pool: ProcessPoolExecutor | None = None,
 ) -> Comparison:
     """Return the comparison of schedulers under the same requests and luck.
 
@@ -155,6 +157,7 @@ def compare(
         output_dir: Where finished cells go; None keeps everything in memory.
         jobs: Processes that run cells, 1 to 256.
         progress: Called with (cells done, cells in all), also at the start.
+        pool: Those processes, if the caller keeps them for several calls (`cells.worker_pool`).
 
     Raises:
         ConfigError: If the configurations differ in more than the scheduler, the reference is
@@ -172,7 +175,9 @@ def compare(
     }
     inputs = inputs_of(next(iter(configs.values())))  # the schedulers share workload and timing
     store = None if output_dir is None else _open_store(output_dir, shared, inputs)
-    done, num_reused = run_cells(cells, store, inputs=inputs, jobs=jobs, progress=progress)
+    done, num_reused = run_cells(
+        cells, store, inputs=inputs, jobs=jobs, progress=progress, pool=pool
+    )
     runs = _runs_table(done)
     return Comparison(
         configs=dict(configs),

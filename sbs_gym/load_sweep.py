@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def compare_loads(
     output_dir: str | Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
+    pool: ProcessPoolExecutor | None = None,
 ) -> LoadSweep:
     """Compare the schedulers at every load; the arguments are those of `compare`.
 
@@ -96,6 +98,7 @@ def compare_loads(
         output_dir: Gets one folder per load, each with its finished runs.
         jobs: Processes that run cells.
         progress: Called with (cells done, cells in all), over all loads.
+        pool: Those processes, if the caller keeps them for several calls.
 
     Raises:
         ConfigError: If a load is named twice or out of range, a run asks for a rate instead, or
@@ -115,6 +118,7 @@ def compare_loads(
             output_dir=None if output_dir is None else load_directory(output_dir, load),
             jobs=jobs,
             progress=_shifted(progress, done, len(per_load)),
+            pool=pool,
         )
     return LoadSweep(
         comparisons=found,

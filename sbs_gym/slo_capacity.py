@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,7 @@ def find_capacity(
     output_dir: str | Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
+    pool: ProcessPoolExecutor | None = None,
 ) -> SloCapacity:
     """Return the largest rate at which each scheduler keeps the SLO.
 
@@ -166,6 +169,7 @@ def find_capacity(
         output_dir: Where finished runs go; None keeps everything in memory.
         jobs: Processes that run them, 1 to 256.
         progress: Called with (runs done, runs expected in all).
+        pool: Those processes, if the caller keeps them for several calls.
 
     Raises:
         ConfigError: If a run names its load or rate, or `output_dir` holds something else.
@@ -181,11 +185,11 @@ def find_capacity(
         guess_per_s=guess, target_frac=one.slo.attainment_frac, tolerance_frac=tolerance_frac
     )
     course = _Course({(name, one.seed + k): start for name in configs for k in range(seeds)})
-    with worker_pool(jobs) as pool:
+    with contextlib.nullcontext(pool) if pool is not None else worker_pool(jobs) as workers:
         while asked := course.next_runs(configs):
             report = course.progress(progress)
             done, num_reused = run_cells(
-                asked, store, inputs=inputs, jobs=jobs, progress=report, pool=pool
+                asked, store, inputs=inputs, jobs=jobs, progress=report, pool=workers
             )
             course.take(asked, done, num_reused)
     return SloCapacity(

@@ -60,6 +60,13 @@ class ProgressReport:
         if self._bar is not None:
             self._bar.stop()
 
+    def tell(self, what: str, done: float, total: float) -> None:
+        """Show what is being done too."""
+        self._what = what
+        if self._bar is not None:
+            self._bar.update(self._task, description=what)
+        self(done, total)
+
     def __call__(self, done: float, total: float) -> None:
         """Show that `done` of `total` is done; a log gets a line every ten seconds."""
         if self._bar is not None:
