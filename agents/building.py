@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -72,9 +72,9 @@ def _critic_sees_baseline(config: TrainConfig) -> bool:
     return config.policy.critic_sees_baseline and has_baseline and config.agent.algorithm != "dqn"
 
 
-def with_all_questions(config: TrainConfig) -> TrainConfig:
-    """Return a configuration whose agent is asked everything that its task asks."""
-    return dataclasses.replace(config, env={**config.env, "asks": None})
+def asking(config: TrainConfig, questions: Sequence[str] | None) -> TrainConfig:
+    """Return a configuration whose agent is asked these questions; None: all of its task."""
+    return dataclasses.replace(config, env={**config.env, "asks": questions})
 
 
 def env_options(config: TrainConfig) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def env_seed(config: TrainConfig) -> int:
 def measure_statistics(config: TrainConfig) -> Statistics:
     """Return mean and spread of what the environments of a run show, at all questions."""
     policy = dataclasses.replace(config.policy, critic_sees_baseline=False)
-    env = build_env(dataclasses.replace(with_all_questions(config), policy=policy))
+    env = build_env(dataclasses.replace(asking(config, None), policy=policy))
     try:
         parts = env.parts if isinstance(env, MixedEnv) else [env]
         return measure(parts, seed=env_seed(config) + _SEEDS_APART // 2)

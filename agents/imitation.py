@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sbs_gym.errors import ConfigError
 from sbs_gym.sim.features import GLOBAL
 
 _BATCH = 1024
+_TEMPERATURE = 0.1  # of an agent's windows: what it holds for nearly as good stays so
 _ASKS_RELEASE = [feature.name for feature in GLOBAL].index("asks_release")
 
 
@@ -53,28 +55,50 @@ def _require_task(windows: str, env: Any) -> None:
         raise ConfigError(f"imitation.windows={windows!r} acts in {found}; expected {task}")
 
 
-def imitate(model: BaseAlgorithm, env: TrainingEnv, config: ImitationConfig, seed: int) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lessons:
+    """What is learned from, one row per decision.
+
+    Attributes:
+        seen: Observations by parts.
+        answers: Of the teacher.
+        masks: Legal actions.
+        windows: Rows in which an agent chose the window.
+        chances: Probabilities of all actions in those rows, shape (windows, actions).
+    """
+
+    seen: dict[str, Any]
+    answers: NDArray[Any]
+    masks: NDArray[Any]
+    windows: NDArray[np.int64]
+    chances: NDArray[np.float32]
+
+
+def imitate(
+    model: BaseAlgorithm, envs: Sequence[TrainingEnv], config: ImitationConfig, seed: int
+) -> float:
     """Raise the probability of a rule's answers; return the share that the policy then gives.
 
     Args:
         model: PPO or MaskablePPO; only its actor learns.
-        env: Where the rule plays; another one than the model's, so that this stands as it did.
+        envs: Where the rule plays, with `windows` a second one that asks for nothing else, for
+            they are few among all questions; others than the model's, so that it stands as it did.
         config: Which rule, and how long.
         seed: Of episodes and batches.
     """
     if config.rule is None:
         raise ConfigError("imitation.rule=None: nothing to imitate")
-    seen, actions, masks = collect(env, config, seed)
+    lessons = joined([collect(env, config, seed + number) for number, env in enumerate(envs)])
     optimiser = torch.optim.Adam(model.policy.parameters(), lr=config.learning_rate)
     model.policy.set_training_mode(True)
-    batches = list(_batches(len(actions), config.epochs, seed))
+    batches = list(_batches(len(lessons.answers), config.epochs, seed))
     for number, rows in enumerate(batches):
         optimiser.param_groups[0]["lr"] = config.learning_rate * (1.0 - number / len(batches))
-        loss = _loss(model, seen, actions, masks, rows, config.smoothing)
+        loss = _loss(model, lessons, rows, config.smoothing)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return _agreement(model, seen, actions, masks)
+    return _agreement(model, lessons)
 
 
 def _batches(count: int, epochs: int, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -83,72 +107,93 @@ def _batches(count: int, epochs: int, seed: int) -> Iterator[NDArray[np.int64]]:
         yield from np.array_split(rng.permutation(count), -(-count // _BATCH))
 
 
-def collect(
-    env: TrainingEnv, config: ImitationConfig, seed: int
-) -> tuple[dict[str, Any], Any, Any]:
-    """Return what a rule saw by parts, its answers, and the masks: one row per decision."""
+def collect(env: TrainingEnv, config: ImitationConfig, seed: int) -> Lessons:
+    """Return what a rule saw and answered, with an agent's windows if there is one."""
     player = RulePlayer(env, config.rule)
-    windows = None if config.windows is None else load(config.windows)
+    agent = None if config.windows is None else load(config.windows)
     env.seed(seed)
     observation = env.reset()
-    seen: dict[str, list[Any]] = {name: [] for name in parts(observation)}
-    actions, masks = [], []
+    found = []
     for _ in range(-(-config.decisions // env.num_envs)):
-        for name, part in parts(observation).items():
-            seen[name].append(part)
-        masks.append(env.action_masks())
-        answers = player.actions()
-        if windows is not None:
-            answers = _with_windows(windows, observation, masks[-1], answers)
-        actions.append(answers)
-        observation, *_ = env.step(actions[-1])
-    joined = {name: np.concatenate(rows) for name, rows in seen.items()}
-    return joined, np.concatenate(actions), np.concatenate(masks)
+        answers, masks = player.actions(), env.action_masks()
+        seen = {name: part.copy() for name, part in parts(observation).items()}
+        asked = np.zeros(0, dtype=np.int64)
+        chances = np.zeros((0, masks.shape[1]), dtype=np.float32)
+        if agent is not None:
+            asked = np.flatnonzero(seen["global"][:, _ASKS_RELEASE])
+            answers, chances = _with_windows(agent, seen, masks, asked, answers)
+        found.append(
+            Lessons(seen=seen, answers=answers, masks=masks, windows=asked, chances=chances)
+        )
+        observation, *_ = env.step(answers)
+    return joined(found)
 
 
-def _with_windows(agent: LoadedAgent, observation: Any, masks: Any, answers: Any) -> Any:
-    """Return the answers with those of the agent where a window is asked for."""
-    asked = np.asarray(observation["global"])[:, _ASKS_RELEASE] > 0.0
-    if not asked.any():
-        return answers
-    seen = {name: part[asked] for name, part in observation.items() if name != KEY}
+def joined(lessons: Sequence[Lessons]) -> Lessons:
+    """Return several lessons as one, in their order."""
+    ends = np.cumsum([0, *(len(one.answers) for one in lessons)])
+    return Lessons(
+        seen={
+            name: np.concatenate([one.seen[name] for one in lessons]) for name in lessons[0].seen
+        },
+        answers=np.concatenate([one.answers for one in lessons]),
+        masks=np.concatenate([one.masks for one in lessons]),
+        windows=np.concatenate(
+            [one.windows + end for one, end in zip(lessons, ends, strict=False)]
+        ),
+        chances=np.concatenate([one.chances for one in lessons]),
+    )
+
+
+def _with_windows(
+    agent: LoadedAgent, seen: dict[str, Any], masks: Any, asked: NDArray[np.int64], answers: Any
+) -> tuple[Any, NDArray[np.float32]]:
+    """Return the answers with those of the agent in the rows `asked`, and its probabilities."""
+    logits = agent.logits({name: part[asked] for name, part in seen.items() if name != KEY})
+    logits = np.where(masks[asked], logits, -np.inf)
     answers = answers.copy()
-    answers[asked], _ = agent.predict(seen, action_masks=masks[asked])
-    return answers
+    answers[asked] = logits.argmax(axis=1)
+    weights = np.exp((logits - logits.max(axis=1, keepdims=True, initial=-np.inf)) / _TEMPERATURE)
+    return answers, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _loss(
-    model: Any, seen: dict[str, Any], actions: Any, masks: Any, rows: Any, smoothing: float
-) -> torch.Tensor:
-    """Return the cross entropy of the answers, of which a share is spread over all legal ones."""
-    _, log_probs, _ = _evaluate(model, seen, actions, masks, rows)
-    if smoothing == 0.0:
+def _loss(model: Any, lessons: Lessons, rows: Any, smoothing: float) -> torch.Tensor:
+    """Return the cross entropy of the lessons."""
+    observations, more = _shown(model, lessons, rows)
+    if not isinstance(model.action_space, Discrete):
+        given = torch.as_tensor(lessons.answers[rows])
+        _, log_probs, _ = model.policy.evaluate_actions(observations, given, **more)
         return -log_probs.mean()
-    part = {name: values[rows] for name, values in seen.items()}
-    observations = obs_as_tensor(part.get("flat", part), model.device)
-    more = {"action_masks": masks[rows]} if getattr(model, "masked", False) else {}
     logits = model.policy.get_distribution(observations, **more).distribution.logits
-    legal = torch.as_tensor(masks[rows], dtype=torch.bool)
-    uniform = torch.where(legal, logits, 0.0).sum(dim=1) / legal.sum(dim=1)
-    return -((1.0 - smoothing) * log_probs + smoothing * uniform).mean()
+    aims = torch.as_tensor(_aims(lessons, rows, smoothing))
+    return -(aims * torch.where(aims > 0.0, logits, 0.0)).sum(dim=1).mean()
 
 
-def _evaluate(model: Any, seen: dict[str, Any], actions: Any, masks: Any, rows: Any) -> Any:
-    part = {name: values[rows] for name, values in seen.items()}
-    observations = obs_as_tensor(part.get("flat", part), model.device)
-    given = torch.as_tensor(actions[rows])
-    if hasattr(model.action_space, "n"):
-        given = given.flatten()
-    more = {"action_masks": masks[rows]} if getattr(model, "masked", False) else {}
-    return model.policy.evaluate_actions(observations, given, **more)
+def _aims(lessons: Lessons, rows: NDArray[np.int64], smoothing: float) -> NDArray[np.float32]:
+    """Return the probability that every action shall have, shape (rows, actions)."""
+    legal = lessons.masks[rows].astype(np.float32)
+    aims = smoothing * legal / legal.sum(axis=1, keepdims=True)
+    aims[np.arange(len(rows)), lessons.answers[rows].reshape(-1)] += 1.0 - smoothing
+    place = np.searchsorted(lessons.windows, rows)
+    known = place < len(lessons.windows)
+    known[known] = lessons.windows[place[known]] == rows[known]
+    aims[known] = lessons.chances[place[known]]
+    return np.asarray(aims, dtype=np.float32)
 
 
-def _agreement(model: Any, seen: dict[str, Any], actions: Any, masks: Any) -> float:
-    equal = 0
-    for rows in np.array_split(np.arange(len(actions)), -(-len(actions) // _BATCH)):
-        part = {name: values[rows] for name, values in seen.items()}
-        more = {"action_masks": masks[rows]} if getattr(model, "masked", False) else {}
+def _shown(model: Any, lessons: Lessons, rows: Any) -> tuple[Any, dict[str, Any]]:
+    """Return observations as the model takes them, and masks if it has some."""
+    part = {name: values[rows] for name, values in lessons.seen.items()}
+    more = {"action_masks": lessons.masks[rows]} if getattr(model, "masked", False) else {}
+    return obs_as_tensor(part.get("flat", part), model.device), more
+
+
+def _agreement(model: Any, lessons: Lessons) -> float:
+    equal, count = 0, len(lessons.answers)
+    for rows in np.array_split(np.arange(count), -(-count // _BATCH)):
+        part = {name: values[rows] for name, values in lessons.seen.items()}
+        more = {"action_masks": lessons.masks[rows]} if getattr(model, "masked", False) else {}
         chosen, _ = model.predict(part.get("flat", part), deterministic=True, **more)
-        same = chosen.reshape(len(rows), -1) == actions[rows].reshape(len(rows), -1)
+        same = chosen.reshape(len(rows), -1) == lessons.answers[rows].reshape(len(rows), -1)
         equal += int(same.all(axis=1).sum())
-    return equal / len(actions)
+    return equal / count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from stable_baselines3.common.logger import Logger
 
 from agents import checkpoint
 from agents.building import (
+    asking,
     build_env,
     build_model,
     env_seed,
     measure_statistics,
     require_learnable,
-    with_all_questions,
 )
 from agents.callbacks import Supervisor
 from agents.config import TrainConfig
@@ -108,11 +109,12 @@ def _train(
 
 
 def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
-    env = build_env(with_all_questions(config))
-    try:
-        alike = imitate(model, env, config.imitation, env_seed(config) + 1)
-    finally:
-        env.close()
+    asked = [None] if config.imitation.windows is None else [None, ["release"]]
+    with contextlib.ExitStack() as stack:
+        envs = [build_env(asking(config, questions)) for questions in asked]
+        for env in envs:
+            stack.callback(env.close)
+        alike = imitate(model, envs, config.imitation, env_seed(config) + 1)
     print(f"answers {alike:.1%} of questions as {config.imitation.rule} does", file=sys.stderr)
 
 

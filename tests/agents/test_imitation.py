@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from agents.building import build_env
 from agents.config import ImitationConfig
+from agents.critic_sight import KEY
 from agents.export import export
 from agents.imitation import collect, imitate, require_imitable
 from agents.loading import load
 from sbs_gym.envs.play import RulePlayer
 from sbs_gym.errors import ConfigError
-from sbs_gym.sim.features import GLOBAL
 from tests.agents.tiny import model_of, tiny
 
 pytestmark = pytest.mark.usefixtures("few_observations")
@@ -42,7 +43,7 @@ def test_the_rule_is_answered_on_episodes_that_were_not_imitated(
     masked = experiment.startswith("prefill")
     before = agreement(model, env, rule, masked)
     config = ImitationConfig(rule=rule, decisions=decisions, epochs=40, learning_rate=3e-3)
-    share = imitate(model, env, config, seed=0)
+    share = imitate(model, [env], config, seed=0)
     after = agreement(model, env, rule, masked)
     env.close()
     print(f"{rule}: {before:.3f} before, {share:.3f} of the imitated, {after:.3f} of others")
@@ -58,7 +59,7 @@ def test_a_share_of_the_probability_stays_with_what_the_rule_does_not_do(tmp_pat
         config = ImitationConfig(
             rule="sbs", decisions=8_000, epochs=40, learning_rate=1e-2, smoothing=smoothing
         )
-        imitate(model, env, config, seed=0)
+        imitate(model, [env], config, seed=0)
         observation, masks = env.reset(), env.action_masks()
         seen = model.policy.obs_to_tensor(observation)[0]
         chances = model.policy.get_distribution(seen, action_masks=masks).distribution.probs
@@ -80,20 +81,43 @@ def test_windows_may_be_those_of_an_agent_and_all_else_the_rules(tmp_path):
     config = tiny(tmp_path, experiment="serving_ppo")
     env = build_env(config)
     given = ImitationConfig(rule="sbs", windows=str(tmp_path / "windows.npz"), decisions=400)
-    seen, actions, masks = collect(env, given, seed=3)
-    plain = ImitationConfig(rule="sbs", decisions=400)
-    asked = seen["global"][:, [one.name for one in GLOBAL].index("asks_release")] > 0.0
-    theirs, _ = agent.predict(
-        {name: part[asked] for name, part in seen.items() if name in ("global", "request")}
-        | {name: seen[name][asked] for name in ("instances", "ranks", "decode_ranks")},
-        action_masks=masks[asked],
-    )
-    assert 10 < asked.sum() < len(asked)
-    assert (actions[asked] == theirs).all()
-    _, rule_answers, _ = collect(env, plain, seed=3)
+    mixed = collect(env, given, seed=3)
+    plain = collect(env, ImitationConfig(rule="sbs", decisions=400), seed=3)
+    asked = mixed.windows
+    shown = {name: part[asked] for name, part in mixed.seen.items() if name != KEY}
+    theirs, _ = agent.predict(shown, action_masks=mixed.masks[asked])
+    assert 10 < len(asked) < len(mixed.answers)
+    assert mixed.seen["global"][asked, 0].all()
+    assert (mixed.answers[asked] == theirs).all()
+    assert (mixed.chances.argmax(axis=1) == theirs).all()
+    assert mixed.chances.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    first = np.setdiff1d(np.arange(env.num_envs), asked)  # later the two runs part
+    assert (mixed.answers[first] == plain.answers[first]).all()
+    assert len(plain.windows) == 0
     env.close()
-    first = slice(0, env.num_envs)  # later the two runs part
-    assert (actions[first] == rule_answers[first])[~asked[first]].all()
+
+
+def test_an_agent_learns_windows_from_an_agent_and_ranks_from_rules(tmp_path):
+    windows = tiny(tmp_path / "w", "env.asks=[release]", experiment="serving_ppo")
+    model, env = model_of(windows)
+    model.learn(256)
+    with torch.no_grad():
+        model.policy.mlp_extractor.window.weight *= 300.0  # sure of what it does
+    export(model, env, tmp_path / "windows.npz")
+    config = tiny(tmp_path / "s", experiment="serving_ppo")
+    student, whole = model_of(config)
+    given = ImitationConfig(
+        rule="sbs",
+        windows=str(tmp_path / "windows.npz"),
+        decisions=3_000,
+        epochs=30,
+        learning_rate=1e-2,
+    )
+    share = imitate(student, [whole, env], given, seed=0)
+    for one in (env, whole):
+        one.close()
+    print(f"{share:.3f} as taught")
+    assert share > 0.85
 
 
 def test_windows_of_another_task_are_refused(tmp_path):

@@ -24,6 +24,7 @@ SIZES = (
     "++policy.layers=[16,16]",
     "wandb.mode=disabled",
     "validation.suite=null",
+    "imitation.windows=null",
     "checkpoint_every_steps=100000",
 )
 SET_SIZES = tuple("++policy.width=16" if "layers" in word else word for word in SIZES)
