@@ -68,7 +68,8 @@ endif
 
 docs: $(VENV)/.dev  ## write docs/ and the tables of README.md (TRACES=folder: real traces too)
 	$(BIN)/python docs/write_reference.py
-	TRACES='$(TRACES)' $(BIN)/python docs/fill_readme.py README.md docs/results.md docs/clusters.md docs/timing.md
+	TRACES='$(TRACES)' $(BIN)/python docs/fill_readme.py README.md docs/paper.md docs/results.md docs/clusters.md docs/timing.md
+	$(BIN)/python docs/copy_figures.py outputs/reproduce_full
 
 clean:  ## remove the virtual environment, caches and build products (not outputs/)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

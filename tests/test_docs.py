@@ -19,7 +19,7 @@ from sbs_gym.schema import load_config
 from sbs_gym.sim.agent_state import TERMS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/results.md", "docs/clusters.md", "docs/timing.md")
+PAGES = ("README.md", "docs/paper.md", "docs/results.md", "docs/clusters.md", "docs/timing.md")
 OWN = {"compare": compare.OWN, "drain": drain.OWN, "simulate": ()}
 
 
