@@ -13,6 +13,7 @@ from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.reproduce.claims import Measured
 
 TTFT = "ttft_mean_s"
+BLIND = "round_robin"  # the immediate scheduler that looks at nothing
 _NO_LOAD = 0.0  # where the rate is searched or given
 _GREW = 0.5  # of the seeds: from here on a scheduler counts as overloaded at a load
 Base = Callable[[pd.DataFrame], str | None]

@@ -130,9 +130,26 @@ def test_throughput_compares_with_the_best_immediate_scheduler(tmp_path, sbs, ex
         rows[name] = 0.9
     study = Throughput(panels=[panel(loads=())], placements=[])
     chapter = study.tell(saved(tmp_path, capacity=rows))
-    assert verdicts(chapter)["throughput_short"] == expected
+    assert verdicts(chapter)["throughput_short_best"] == expected
+    assert verdicts(chapter)["throughput_short_round_robin"] == "exceeds" or sbs == 101
     assert verdicts(chapter)["utilisation_short_at_slo"] == "falls short"  # the same utilisation
     assert "against least_tokens" in chapter.claims[0].sentence
+
+
+def test_a_scheduler_without_a_rate_in_a_seed_counts_for_nothing(tmp_path):
+    rows = runs({"round_robin": 1.0, "least_tokens": 1.0, "sbs": 1.0}, loads=(math.nan,))
+    rows = rows.assign(outcome="found", fluid_per_s=200.0)
+    rows[RATE] = rows["scheduler"].map({"round_robin": 90, "least_tokens": 100, "sbs": 110.0})
+    rows.loc[(rows["scheduler"] == "least_tokens") & (rows["seed"] == 1), RATE] = math.nan
+    for name in ("ttft_attainment_frac", "tpot_attainment_frac"):
+        rows[name] = 0.9
+    chapter = Throughput(panels=[panel(loads=())], placements=[]).tell(
+        saved(tmp_path, capacity=rows)
+    )
+    assert chapter.claims[0].against.startswith("round_robin")
+    assert chapter.claims[0].measured.value == pytest.approx(110 / 90 - 1)
+    assert chapter.left_out == ["short prompts: least_tokens, 1 seeds without a rate (found)"]
+    assert chapter.sheets[0].rows[1][1] == "-"
 
 
 @pytest.mark.parametrize("wait_s, expected", [(0.2, "holds"), (0.21, "differs")])

@@ -15,6 +15,7 @@ from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Range, verdict
 from sbs_gym.reproduce.panels import Panel, run_panels
 from sbs_gym.reproduce.ratios import (
+    BLIND,
     TTFT,
     Base,
     Ratio,
@@ -36,7 +37,6 @@ from sbs_gym.reproduce.text import by_verdict, lowered, numbers, told, told_verd
 
 PUBLISHED = Range(low=0.30, high=0.40)
 SOURCE = "published (arXiv 2512.16134, abstract)"
-_BLIND = "round_robin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,13 +172,13 @@ def ttft_claims(panel: Panel, runs: pd.DataFrame, subject: str) -> list[Claim]:
     of = runs[runs["panel"] == panel.name]
     return [
         _claim(panel, of, subject, better_immediate, "better_immediate"),
-        _claim(panel, of, subject, named(_BLIND), _BLIND),
+        _claim(panel, of, subject, named(BLIND), BLIND),
     ]
 
 
 def _claim(panel: Panel, runs: pd.DataFrame, subject: str, base: Base, base_name: str) -> Claim:
     found = ratio_over_loads(runs, subject, base)
-    against = base_name if base_name == _BLIND else "the better immediate rule of each load"
+    against = base_name if base_name == BLIND else "the better immediate rule of each load"
     return Claim(
         id=f"ttft_{panel.name}_{base_name}",
         claim="TTFT is 30 to 40 % lower than under immediate dispatch",
