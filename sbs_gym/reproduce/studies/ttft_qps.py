@@ -148,17 +148,22 @@ class TtftQps:
         ]
 
     def _of_agents(self, runs: pd.DataFrame) -> list[str]:
-        lines = []
+        """Return a sentence for every agent: what it does to TTFT in every panel it is in."""
+        agents = [name for name in dict.fromkeys(runs["scheduler"]) if name.startswith(PREFIX)]
+        return [
+            f"The agent {name} was trained on linear timing and prefill alone, and nowhere else. "
+            f"Against {self.subject} it {'; it '.join(self._gains(name, runs))}."
+            for name in agents
+        ]
+
+    def _gains(self, agent: str, runs: pd.DataFrame) -> list[str]:
+        parts = []
         for panel in self.panels:
             of = runs[runs["panel"] == panel.name]
-            for name in dict.fromkeys(of["scheduler"]):
-                if str(name).startswith(PREFIX):
-                    gain = ratio_over_loads(of, str(name), named(self.subject)).reduction()
-                    lines.append(
-                        f"The agent {name}, which was trained on linear timing and prefill alone, "
-                        f"{lowered(gain, 'TTFT')} against {self.subject} with {panel.title}."
-                    )
-        return lines
+            if agent in set(of["scheduler"]):
+                gain = ratio_over_loads(of, agent, named(self.subject)).reduction()
+                parts.append(f"{lowered(gain, 'TTFT')} with {panel.title}")
+        return parts
 
 
 def ttft_claims(panel: Panel, runs: pd.DataFrame, subject: str) -> list[Claim]:
