@@ -72,6 +72,11 @@ def test_a_preset_of_ones_own_is_read_from_its_path(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("studies: {suite_map: {workloads: [], arrivals: {}}}\n")
     assert read_preset(str(path)).name == "mine"
+    with pytest.raises(ConfigError, match="at least one of workloads"):
+        read_preset(str(path)).studies()
+    path.write_text("studies: {ttft_qps: {panels: {}}}\n")
+    with pytest.raises(ConfigError, match="panels is empty"):
+        read_preset(str(path)).studies()
     for text, message in (
         ("studies: {sweet_map: {}}", "Did you mean 'suite_map'"),
         ("study: {}", "Did you mean 'studies'"),

@@ -12,8 +12,9 @@ from sbs_gym.reproduce.panels import RUN_COLUMNS, Panel
 from sbs_gym.reproduce.ratios import better_immediate, named, ratio_over_loads
 from sbs_gym.reproduce.sheets import changes_frame
 from sbs_gym.reproduce.studies.ablations import ablations_of
+from sbs_gym.reproduce.studies.capacity_table import RATE
 from sbs_gym.reproduce.studies.queueing import Queueing
-from sbs_gym.reproduce.studies.throughput import RATE, Throughput
+from sbs_gym.reproduce.studies.throughput import Throughput
 from sbs_gym.reproduce.studies.ttft_qps import TtftQps
 from sbs_gym.reproduce.study import Saved
 

@@ -9,20 +9,25 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sbs_gym.report.effects_plot import Effect, effects_figure
-from sbs_gym.report.style import ABSENT, number, percent
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Range
 from sbs_gym.reproduce.panels import Panel
 from sbs_gym.reproduce.ratios import BLIND, better_immediate, named, ratio_over_loads
 from sbs_gym.reproduce.settings import as_words
-from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
-from sbs_gym.reproduce.text import change, told_verdict, with_interval
-from sbs_gym.slo_capacity import SloCapacity, find_capacity
+from sbs_gym.reproduce.studies.capacity_table import (
+    RATE,
+    UTILISATION,
+    capacity_rows,
+    capacity_sheet,
+    complete_rows,
+    without_rate,
+)
+from sbs_gym.reproduce.study import Chapter, Picture, Saved
+from sbs_gym.reproduce.text import change, higher, told_verdict
+from sbs_gym.slo_capacity import find_capacity
 
-RATE, UTILISATION = "capacity_per_s", "chunk_utilisation_frac"
 PUBLISHED = Range(low=0.15, high=0.20)
 SOURCE = "published (arXiv 2512.16134, abstract); up to 22 % in public reviews"
-_KEPT = (UTILISATION, "ttft_attainment_frac", "tpot_attainment_frac", "kv_load_std_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,7 @@ class Throughput:
                     progress=progress,
                     pool=bench.pool,
                 )
-            found.append(_rows(panel, capacity))
+            found.append(capacity_rows(panel, capacity))
         return {"capacity": pd.concat(found, ignore_index=True)}
 
     def tell(self, saved: Saved) -> Chapter:
@@ -80,20 +85,19 @@ class Throughput:
             paragraphs=self._paragraphs(claims),
             claims=claims,
             pictures=[self._picture(rows)],
-            sheets=[_sheet(panel, rows) for panel in panels],
+            sheets=[capacity_sheet(panel, rows) for panel in panels],
             commands=[_command(panel, self.tolerance_frac) for panel in panels],
-            left_out=_without_rate(panels, rows),
+            left_out=without_rate(panels, rows),
         )
 
     def _paragraphs(self, claims: Sequence[Claim]) -> list[str]:
         main = claims[0]
-        share = with_interval(main.measured, main.unit)
         return [
             "Throughput means: the largest rate of arrivals at which the share of requests that "
             "the SLO asks for still meets TTFT and TPOT. It is searched for every scheduler and "
             "seed apart, with the same prompts and luck.",
-            f"With {self.panels[0].title}, the rate of {self.subject} is {share} above that of "
-            f"{main.against} (negative: below): the claim of 15 to 20 % "
+            f"With {self.panels[0].title}, the rate of {self.subject} is {higher(main.measured)} "
+            f"than that of {main.against}: the claim of 15 to 20 % "
             f"{told_verdict(main.verdict)}. Rule by rule: {main.where}. How much it is depends on "
             "the SLO, which the paper does not state, and on whom one compares with: where "
             "attainment stays near the target over a wide range of loads, a little decides much.",
@@ -101,7 +105,7 @@ class Throughput:
 
     def _claims(self, panel: Panel, rows: pd.DataFrame) -> list[Claim]:
         """Return the claims of a panel: against the best immediate scheduler and the blind one."""
-        of = _of(panel, rows)
+        of = complete_rows(panel, rows)
         best, blind = _best(of), named(BLIND)(of)
         claims = [self._gain(panel, of, best, "best")]
         if blind is not None and blind != best:
@@ -152,7 +156,7 @@ class Throughput:
         return ", ".join(parts)
 
     def _of_placement(self, panel: Panel, rows: pd.DataFrame) -> list[Claim]:
-        of = _of(panel, rows)
+        of = complete_rows(panel, rows)
         others = [str(name) for name in of["scheduler"].unique() if name != self.placement]
         return [self._placed(panel, of, other) for other in others]
 
@@ -175,7 +179,7 @@ class Throughput:
     def _picture(self, rows: pd.DataFrame) -> Picture:
         effects = []
         for panel in self.panels:
-            of = _of(panel, rows)
+            of = complete_rows(panel, rows)
             for name in of.loc[of["immediate"], "scheduler"].unique():
                 one = ratio_over_loads(of, self.subject, named(str(name)), RATE).rise()
                 values = {self.subject: (one.value, one.low, one.high)}
@@ -194,79 +198,12 @@ class Throughput:
         )
 
 
-def _rows(panel: Panel, found: SloCapacity) -> pd.DataFrame:
-    rows = []
-    for (name, seed), search in found.searches.items():
-        summary = found.summaries[name, seed]
-        rows.append(
-            {
-                "panel": panel.name,
-                "load": math.nan,
-                "scheduler": name,
-                "seed": seed,
-                "immediate": found.configs[name].scheduler.release == "immediate",
-                "overloaded": False,
-                RATE: math.nan if search.rate_per_s is None else search.rate_per_s,
-                "outcome": search.outcome,
-                "fluid_per_s": found.fluid_per_s,
-                **{key: summary.get(key, math.nan) for key in _KEPT},
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _of(panel: Panel, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a panel of schedulers that have a rate in every seed."""
-    of = rows[rows["panel"] == panel.name]
-    without = set(of.loc[of[RATE].isna(), "scheduler"])
-    return of[~of["scheduler"].isin(without)]
-
-
 def _best(rows: pd.DataFrame) -> str | None:
     return better_immediate(rows, RATE, highest=True)
 
 
 def _rule(scheduler: str) -> str:
     return scheduler.rpartition("placement=")[2]
-
-
-def _sheet(panel: Panel, rows: pd.DataFrame) -> Sheet:
-    of = rows[rows["panel"] == panel.name]
-    first = str(of["scheduler"].iloc[0])
-    lines = []
-    for name, group in of.groupby("scheduler", sort=False):
-        one = ratio_over_loads(_of(panel, rows), str(name), named(first), RATE)
-        known = group[RATE].notna().all()
-        lines.append(
-            (
-                str(name),
-                number(float(group[RATE].mean())) if known else ABSENT,
-                number(float((group[RATE] / group["fluid_per_s"]).mean()), 2) if known else ABSENT,
-                ABSENT if name == first else change(one.value, one.low, one.high),
-                percent(float(group["ttft_attainment_frac"].mean())),
-                percent(float(group["tpot_attainment_frac"].mean())),
-                percent(float(group[UTILISATION].mean())),
-            )
-        )
-    return Sheet(
-        name=f"capacity_{panel.name}",
-        title=f"largest rate within the SLO, {panel.title}, mean over {panel.seeds} seeds; change "
-        f"against {first} in % with half its 95 % interval; the other columns are at that rate",
-        columns=("scheduler", "requests/s", "load", "change %", "TTFT %", "TPOT %", "chunk use %"),
-        rows=lines,
-        frame=of,
-    )
-
-
-def _without_rate(panels: Sequence[Panel], rows: pd.DataFrame) -> list[str]:
-    titles = {panel.name: panel.title for panel in panels}
-    missing = rows[rows[RATE].isna()]
-    return [
-        f"{titles[str(panel)]}: {name}, {len(of)} seeds without a rate ({outcome})"
-        for (panel, name, outcome), of in missing.groupby(
-            ["panel", "scheduler", "outcome"], sort=False
-        )
-    ]
 
 
 def _command(panel: Panel, tolerance_frac: float) -> str:

@@ -14,7 +14,7 @@ from sbs_gym.reproduce.panels import Panel, run_panels
 from sbs_gym.reproduce.ratios import better_immediate, ratio_over_loads
 from sbs_gym.reproduce.sheets import level_sheet, sweep_panels, write_ms, write_percent
 from sbs_gym.reproduce.study import Chapter, Picture, Saved
-from sbs_gym.reproduce.text import numbers, told_verdict, with_interval
+from sbs_gym.reproduce.text import higher, numbers, told_verdict
 
 _USE = "chunk_utilisation_frac"
 
@@ -99,8 +99,8 @@ def _paragraphs(subject: str, claims: Sequence[Claim]) -> list[str]:
     return [
         "Chunk utilisation is the share of the tokens that passes could have taken: scheduled "
         "tokens over ranks times chunk, summed over passes.",
-        f"At equal rates {subject} changes it by {with_interval(main.measured, main.unit)} against "
-        f"the better immediate scheduler ({main.setting}): the claim "
+        f"At equal rates it is {higher(main.measured)} under {subject} than under the better "
+        f"immediate scheduler ({main.setting}): the claim "
         f"{told_verdict(main.verdict)}. "
         "Equal rates are equal work: whoever finishes it in shorter passes uses less of each. "
         "What a promised latency allows is another question: see the claims on utilisation at the "
