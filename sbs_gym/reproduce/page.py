@@ -188,15 +188,15 @@ def _settings(preset: Preset) -> str:
 
 def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str, Any]) -> str:
     names = [chapter.name for chapter in chapters]
-    seen = {"preset": preset.name, "studies": names}
+    asked = {"preset": preset.given or preset.name}
     versions = {str(key): str(value) for key, value in provenance.items() if key != "inputs"}
     inputs = {str(key): str(value) for key, value in provenance["inputs"].items()}
     parts = [
         html.paragraph("The whole report, and one study of it:"),
         html.code(
             [
-                f"sbs-gym reproduce {as_words({'preset': preset.name})}",
-                f"sbs-gym reproduce {as_words({**seen, 'studies': names[:1]})}",
+                f"sbs-gym reproduce {as_words(asked)}",
+                f"sbs-gym reproduce {as_words({**asked, 'studies': names[:1]})}",
             ]
         ),
         html.paragraph(
