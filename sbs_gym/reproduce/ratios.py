@@ -92,7 +92,7 @@ def steady_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["scheduler"].map(grew) < _GREW]
 
 
-def better_immediate(rows: pd.DataFrame, metric: str = TTFT, highest: bool = False) -> str | None:
+def best_immediate(rows: pd.DataFrame, metric: str = TTFT, highest: bool = False) -> str | None:
     """Return the immediate scheduler with the best mean of a metric; None without any.
 
     Args:
@@ -108,7 +108,7 @@ def better_immediate(rows: pd.DataFrame, metric: str = TTFT, highest: bool = Fal
 
 def better_of(names: Sequence[str]) -> Base:
     """Return the base that is the immediate scheduler with the lowest mean TTFT among the names."""
-    return lambda rows: better_immediate(rows[rows["scheduler"].isin(names)])
+    return lambda rows: best_immediate(rows[rows["scheduler"].isin(names)])
 
 
 def named(scheduler: str) -> Base:

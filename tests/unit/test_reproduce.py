@@ -226,7 +226,7 @@ def test_the_claim_fails_where_the_scheduler_is_the_one_it_is_compared_with(tmp_
     same = {**STUDIES["ttft_qps"], "schedulers": [subject], "subject": subject}
     sections = {"ttft_qps": same}
     reproduce(Preset(name="tiny", about="", sections=sections), tmp_path)
-    found = verdicts_in(tmp_path)["ttft_short_better_immediate"]
+    found = verdicts_in(tmp_path)["ttft_short_best_immediate"]
     assert (found["measured"], found["interval"]) == (0.0, [0.0, 0.0])
     assert found["verdict"] == "falls short"
     page = "".join(read((tmp_path / "report.html").read_text(encoding="utf-8")).texts)

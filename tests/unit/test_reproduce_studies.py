@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sbs_gym.reproduce.panels import RUN_COLUMNS, Panel
-from sbs_gym.reproduce.ratios import better_immediate, named, ratio_over_loads
+from sbs_gym.reproduce.ratios import best_immediate, named, ratio_over_loads
 from sbs_gym.reproduce.sheets import changes_frame
 from sbs_gym.reproduce.studies.ablations import ablations_of
 from sbs_gym.reproduce.studies.capacity_table import RATE
@@ -62,12 +62,12 @@ def test_the_ratio_over_loads_is_the_geometric_mean_of_paired_ratios():
     assert found.loads == [0.5, 0.9]
 
 
-def test_the_better_immediate_scheduler_is_chosen_load_by_load():
+def test_the_best_immediate_scheduler_is_chosen_load_by_load():
     rows = runs({"round_robin": (1.0, 4.0), "least_tokens": (2.0, 2.0), "sbs": (0.5, 1.0)})
-    found = ratio_over_loads(rows, "sbs", better_immediate)
+    found = ratio_over_loads(rows, "sbs", best_immediate)
     assert found.bases == {0.5: "round_robin", 0.9: "least_tokens"}
     assert found.value == pytest.approx(0.5)
-    assert better_immediate(rows[rows["scheduler"] == "sbs"]) is None
+    assert best_immediate(rows[rows["scheduler"] == "sbs"]) is None
 
 
 def test_a_load_without_a_steady_mean_is_left_out():
@@ -75,14 +75,14 @@ def test_a_load_without_a_steady_mean_is_left_out():
     found = ratio_over_loads(runs(ttft_s, grew={("round_robin", 0.9)}), "sbs", _rr)
     assert (found.value, found.loads, found.left_out) == (pytest.approx(0.5), [0.5], (0.9,))
     nothing = ratio_over_loads(
-        runs(ttft_s, grew={("sbs", 0.5), ("round_robin", 0.9)}), "sbs", better_immediate
+        runs(ttft_s, grew={("sbs", 0.5), ("round_robin", 0.9)}), "sbs", best_immediate
     )
     assert math.isnan(nothing.value)
     assert math.isnan(nothing.reduction().low)
 
 
 def test_changes_hold_every_load_and_the_mean_over_them():
-    frame = changes_frame(runs({"round_robin": (1.0, 2.0), "sbs": (0.5, 0.5)}), better_immediate)
+    frame = changes_frame(runs({"round_robin": (1.0, 2.0), "sbs": (0.5, 0.5)}), best_immediate)
     of = frame[frame["scheduler"] == "sbs"]
     assert of["ratio"].tolist() == pytest.approx([0.5, 0.25, math.sqrt(0.125)])
     assert of["load"].tolist()[:2] == [0.5, 0.9]

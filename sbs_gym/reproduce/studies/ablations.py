@@ -124,7 +124,7 @@ class Ablations:
     def _paragraphs(self, frame: pd.DataFrame) -> list[str]:
         lines = [
             "One thing is changed at a time; everything else stays. Each line is compared with the "
-            "better of the schedulers that dispatch at once under the same change, and with "
+            "best of the schedulers that dispatch at once under the same change, and with "
             "the unchanged scheduler. Loads are fractions of the capacity of the changed cluster, "
             "so a slower engine is not simply an overloaded one."
         ]

@@ -12,7 +12,7 @@ from sbs_gym.report.effects_plot import Effect, effects_figure
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Range
 from sbs_gym.reproduce.panels import Panel
-from sbs_gym.reproduce.ratios import BLIND, better_immediate, named, ratio_over_loads
+from sbs_gym.reproduce.ratios import BLIND, best_immediate, named, ratio_over_loads
 from sbs_gym.reproduce.settings import as_words
 from sbs_gym.reproduce.studies.capacity_table import (
     RATE,
@@ -199,7 +199,7 @@ class Throughput:
 
 
 def _best(rows: pd.DataFrame) -> str | None:
-    return better_immediate(rows, RATE, highest=True)
+    return best_immediate(rows, RATE, highest=True)
 
 
 def _rule(scheduler: str) -> str:
