@@ -20,10 +20,11 @@ from sbs_gym.reproduce.claims import (
     Claim,
     Measured,
 )
-from sbs_gym.reproduce.preset import Preset
+from sbs_gym.reproduce.preset import OWN_RATE, Preset
+from sbs_gym.reproduce.registry import TRACES
 from sbs_gym.reproduce.settings import as_words
 from sbs_gym.reproduce.study import Chapter
-from sbs_gym.reproduce.text import by_claim, counts, range_text, with_interval
+from sbs_gym.reproduce.text import by_claim, counts, range_text, with_interval, words
 
 _TITLE = "Does Staggered Batch Scheduling hold in this simulator?"
 _TONES = {HOLDS: "good", EXCEEDS: "good", SHORT: "bad", DIFFERS: "bad", UNDECIDED: "open"}
@@ -187,18 +188,12 @@ def _settings(preset: Preset) -> str:
 
 
 def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str, Any]) -> str:
-    names = [chapter.name for chapter in chapters]
-    asked = {"preset": preset.given or preset.name}
-    versions = {str(key): str(value) for key, value in provenance.items() if key != "inputs"}
     inputs = {str(key): str(value) for key, value in provenance["inputs"].items()}
+    listed = {**provenance, "studies": words(provenance["studies"])}
+    versions = {key: str(listed[key]) for key in listed if key not in ("inputs", "trace_load")}
     parts = [
-        html.paragraph("The whole report, and one study of it:"),
-        html.code(
-            [
-                f"sbs-gym reproduce {as_words(asked)}",
-                f"sbs-gym reproduce {as_words({**asked, 'studies': names[:1]})}",
-            ]
-        ),
+        html.paragraph("This report, and one study of it:"),
+        html.code(_commands(preset, [chapter.name for chapter in chapters], provenance)),
         html.paragraph(
             "Every chapter lists the commands of its own runs. Beside this page lie verdicts.json, "
             "tables/ (CSV and JSON, seconds and fractions), figures/ (PNG and SVG), config.yaml "
@@ -209,3 +204,20 @@ def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str
         html.definitions({**versions, **inputs}),
     ]
     return "".join(parts)
+
+
+def _commands(preset: Preset, chapters: Sequence[str], provenance: Mapping[str, Any]) -> list[str]:
+    """Return the command of the whole report, traces included, and that of its first study."""
+    names = [name for name in chapters if name != TRACES]
+    whole: dict[str, Any] = {"preset": preset.given or preset.name}
+    first = {**whole, "studies": names[:1]}
+    if names != list(preset.studies()):
+        whole["studies"] = names
+    replayed = [as_words({"trace": path}) for path in provenance["inputs"]]
+    if replayed:
+        load = provenance["trace_load"]
+        replayed.append(as_words({"trace_load": OWN_RATE if load is None else load}))
+    return [
+        " ".join(["sbs-gym reproduce", as_words(whole), *replayed]),
+        f"sbs-gym reproduce {as_words(first)}",
+    ]

@@ -16,6 +16,7 @@ from sbs_gym.reproduce.studies.traces import traces_of
 from sbs_gym.reproduce.study import Study
 
 GROUP = "reproduce"
+OWN_RATE = "own"  # in place of a load: the rate at which a trace was recorded
 _KEYS = ("about", "source", "studies")
 
 

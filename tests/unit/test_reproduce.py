@@ -265,6 +265,10 @@ def test_the_command_prints_the_verdicts_and_where_the_report_is(tiny_file, tmp_
     assert [s["id"] for s in read(page).all("section")][1:3] == ["queueing", "traces"]
     stored = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert list(stored["inputs"]) == [str(trace)]
+    again = (
+        f"sbs-gym reproduce preset={tiny_file} 'studies=[queueing]' trace={trace} trace_load=0.7"
+    )
+    assert again in "".join(read(page).texts)
 
 
 @pytest.mark.parametrize(

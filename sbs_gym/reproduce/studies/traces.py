@@ -65,13 +65,15 @@ class Traces:
                 "same requests, so intervals hold the luck of the engines alone and say "
                 "nothing about other hours of the same service. The load is the mean of the whole "
                 "trace; its busiest minutes carry more.",
+                "A trace ends, so ratios of means exist even where TTFT grew all along; they stand "
+                "in the table, and only what is steady makes a verdict.",
                 told(claims),
             ],
             claims=claims,
             sheets=[
                 changes_sheet(
                     self.panels,
-                    changes_frame(runs, best_immediate),
+                    changes_frame(runs, best_immediate, steady=False),
                     "traces_changes",
                     "mean TTFT against the best immediate scheduler (%, paired by seed, ± half "
                     "95 % interval; negative is faster)",

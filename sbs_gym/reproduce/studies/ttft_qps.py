@@ -194,8 +194,8 @@ def _claim(panel: Panel, runs: pd.DataFrame, subject: str, base: Base, base_name
         measured=found.reduction(),
         unit="fraction",
         where=_where(runs, subject, base, found),
-        how_measured=f"1 - geometric mean over loads {numbers(found.loads)} of mean TTFT of "
-        f"{subject} / that of {against} ({_bases(found)}), paired by seed; "
+        how_measured=f"1 - geometric mean over loads of mean TTFT of {subject} / that of {against}"
+        f" ({_bases(found) or 'none counts'}), paired by seed; "
         f"{panel.seeds} seeds, Student's 95 % interval",
     )
 
@@ -206,10 +206,10 @@ def _where(runs: pd.DataFrame, subject: str, base: Base, found: Ratio) -> str:
         if load in found.bases:
             one = ratio_over_loads(rows, subject, base).reduction()
             verdicts[f"{load:.2g}"] = verdict(one, PUBLISHED)
-    text = by_verdict(verdicts, prefix="at load ")
+    parts = [by_verdict(verdicts, prefix="at load ")] if verdicts else []
     if found.left_out:
-        text += f"; no steady mean at load {numbers(found.left_out)}"
-    return text
+        parts.append(f"no steady mean at load {numbers(found.left_out)}")
+    return "; ".join(parts)
 
 
 def _bases(found: Ratio) -> str:
