@@ -200,6 +200,12 @@ def test_an_interrupted_reproduction_goes_on_and_ends_with_the_same_bytes(
     assert files_of(tmp_path) == files_of(uninterrupted)
 
 
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(tmp_path, uninterrupted):
+    reproduce(preset(), tmp_path, jobs=2)
+    assert files_of(tmp_path) == files_of(uninterrupted)
+
+
 def test_a_finished_reproduction_runs_nothing_again(uninterrupted, monkeypatch):
     before = files_of(uninterrupted)
     monkeypatch.setattr(cells, "measured_run", None)
@@ -258,7 +264,8 @@ def test_the_command_prints_the_verdicts_and_where_the_report_is(tiny_file, tmp_
     words = [f"preset={tiny_file}", f"output_dir={tmp_path / 'out'}", "jobs=1"]
     words.append("studies=[queueing]")
     assert main(["reproduce", *words, f"trace={trace}"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "traces: trace.jsonl: 15 of 15" in err  # 3 runs of a gate, 4 of each of 3 schedulers
     assert "Waits follow queueing theory" in out
     assert "report.html" in out
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
