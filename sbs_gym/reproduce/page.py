@@ -74,18 +74,18 @@ def _verdicts(claims: Sequence[Claim]) -> str:
     rows = [
         [
             escape(text),
-            escape(_common_range(group)),
-            escape(_from_to(group)),
             " ".join(html.badge(f"{v}: {n}", _TONES[v]) for v, n in counts(group).items()),
+            escape(_from_to(group)),
+            escape(_common_range(group)),
             escape(group[0].source),
         ]
         for text, group in groups.items()
     ]
     columns = (
         "what is claimed",
-        "range",
-        "measured",
         "verdicts, and in how many settings",
+        "measured",
+        "the claim's range",
         "source",
     )
     single = "".join(_group(text, group) for text, group in groups.items())
