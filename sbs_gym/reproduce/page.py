@@ -26,6 +26,7 @@ from sbs_gym.reproduce.settings import as_words
 from sbs_gym.reproduce.study import Chapter
 from sbs_gym.reproduce.text import by_claim, counts, range_text, with_interval, words
 
+_NO_CLAIM = "These studies measure no claim of the paper."
 _TITLE = "Does Staggered Batch Scheduling hold in this simulator?"
 _TONES = {HOLDS: "good", EXCEEDS: "good", SHORT: "bad", DIFFERS: "bad", UNDECIDED: "open"}
 
@@ -65,11 +66,15 @@ def _lead(preset: Preset, claims: Sequence[Claim]) -> list[str]:
 
 def _overall(claims: Sequence[Claim]) -> str:
     """Return how many verdicts there are of each kind, as a sentence."""
+    if not claims:
+        return _NO_CLAIM
     parts = [f"{verdict} {count}" for verdict, count in counts(claims).items()]
     return f"{len(by_claim(claims))} claims in {len(claims)} comparisons: {', '.join(parts)}."
 
 
 def _verdicts(claims: Sequence[Claim]) -> str:
+    if not claims:
+        return html.paragraph(_NO_CLAIM)
     groups = by_claim(claims)
     rows = [
         [

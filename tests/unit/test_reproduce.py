@@ -250,6 +250,13 @@ def test_theory_fails_where_its_assumption_does(tmp_path):
     assert "Here simulation and theory differ" in page
 
 
+def test_studies_without_a_claim_say_so(tmp_path):
+    reproduce(Preset(name="tiny", about="", sections={"suite_map": MORE["suite_map"]}), tmp_path)
+    assert verdicts_in(tmp_path) == {}
+    page = "".join(read((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
+    assert "These studies measure no claim of the paper." in page
+
+
 @pytest.fixture
 def tiny_file(tmp_path):
     path = tmp_path / "tiny.yaml"
