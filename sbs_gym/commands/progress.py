@@ -12,10 +12,12 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from sbs_gym.jit import PURE_PYTHON, cache_directory
 
 _LINE_EVERY_S = 10.0
+_MOST_WORDS = 44  # columns for what is being done: the bar needs the others of 80
 
 
 def interactive() -> bool:
@@ -86,8 +88,9 @@ def _announce_compilation() -> None:
 
 
 def _bar() -> Progress:
+    what = Column(max_width=_MOST_WORDS, no_wrap=True, overflow="ellipsis")
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=what),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -9,13 +9,12 @@ from sbs_gym.commands.progress import ProgressReport, kept_runs_told
 from sbs_gym.commands.words import decimal, existing_file, items, refuse_other, whole
 from sbs_gym.report import tables
 from sbs_gym.reproduce.claims import Claim
-from sbs_gym.reproduce.preset import read_preset
+from sbs_gym.reproduce.preset import OWN_RATE, read_preset
 from sbs_gym.reproduce.registry import STUDIES
 from sbs_gym.reproduce.run import DEFAULT_TRACE_LOAD, reproduce
 from sbs_gym.reproduce.text import by_claim, range_text, with_interval
 
 _KEYS = ("preset", "output_dir", "jobs", "trace", "trace_load", "studies")
-_OWN_RATE = "own"
 HELP = f"""
 sbs-gym reproduce [preset=quick] [jobs=2] [output_dir=outputs/reproduce_<preset>] [trace=FILE ...]
 
@@ -24,11 +23,11 @@ open, and write one page that tells it: report.html, with verdicts that are comp
 
   preset      quick (under two minutes on two cores) or full (under half an hour); or a YAML file
               of your own, made like conf/reproduce/quick.yaml
-  studies     some of {", ".join(STUDIES)};
-              default: all of the preset
+  studies     default: all of the preset; some of
+              {", ".join(STUDIES)}
   trace       a trace file to replay too; give it several times for several
   trace_load  load that traces are brought to, default {DEFAULT_TRACE_LOAD};
-              {_OWN_RATE}: the rate at which they were recorded
+              {OWN_RATE}: the rate at which they were recorded
   jobs        processes, default 2
   output_dir  gets report.html, verdicts.json, tables/ (CSV, JSON), figures/ (PNG, SVG),
               config.yaml, provenance.json and studies/, where every finished run is kept: the same
@@ -50,7 +49,7 @@ def run(words: Sequence[str]) -> None:
     output_dir = Path(given.get("output_dir", f"outputs/reproduce_{preset.name}")).expanduser()
     jobs = whole("jobs", given.get("jobs", "2"), 1, 256)
     load = given.get("trace_load", str(DEFAULT_TRACE_LOAD))
-    trace_load = None if load == _OWN_RATE else decimal("trace_load", load, 0.01, 10)
+    trace_load = None if load == OWN_RATE else decimal("trace_load", load, 0.01, 10)
     with kept_runs_told(output_dir), ProgressReport("reproducing") as progress:
         found = reproduce(
             preset,

@@ -21,7 +21,7 @@ class Effect:
     """One line of the figure.
 
     Attributes:
-        group: Lines of a group stand together under its name.
+        group: Lines of a group stand together; its name stands at the first.
         name: What was changed.
         values: Series to (value, low, high), fractions or seconds; a NaN is not drawn.
         theory: A number that the first series shall meet; None without one.
@@ -104,9 +104,14 @@ def _draw_theory(axes: Axes, effects: Sequence[Effect], scale: float) -> None:
 
 
 def _label_lines(axes: Axes, effects: Sequence[Effect]) -> None:
-    axes.set_yticks(range(len(effects)), [f"{e.group}: {e.name}" for e in effects], fontsize=8)
+    first = [k == 0 or e.group != effects[k - 1].group for k, e in enumerate(effects)]
+    labels = [
+        f"{e.group}: {e.name}" if is_first else e.name
+        for e, is_first in zip(effects, first, strict=True)
+    ]
+    axes.set_yticks(range(len(effects)), labels, fontsize=8)
     axes.set_ylim(len(effects) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     for place in range(1, len(effects)):
-        if effects[place].group != effects[place - 1].group:
-            axes.axhline(place - 0.5, color="#d9d9d9", linewidth=0.8)
+        if first[place]:
+            axes.axhline(place - 0.5, color="#b3b3b3", linewidth=0.8)

@@ -35,7 +35,7 @@ th, td { text-align: right; padding: 0.28rem 0.7rem; border-bottom: 1px solid va
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { white-space: normal; border-bottom: 2px solid var(--line); font-weight: 600; }
 tbody th { font-weight: 500; white-space: normal; min-width: 11rem; }
-table.text { width: 100%; }
+table.text { width: 100%; min-width: 44rem; }
 table.text td, table.text th { text-align: left; white-space: normal; }
 table.text td:first-child, table.text th:first-child { min-width: 13rem; }
 td.tight, th.tight { white-space: nowrap !important; }

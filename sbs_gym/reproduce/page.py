@@ -20,11 +20,13 @@ from sbs_gym.reproduce.claims import (
     Claim,
     Measured,
 )
-from sbs_gym.reproduce.preset import Preset
+from sbs_gym.reproduce.preset import OWN_RATE, Preset
+from sbs_gym.reproduce.registry import TRACES
 from sbs_gym.reproduce.settings import as_words
 from sbs_gym.reproduce.study import Chapter
-from sbs_gym.reproduce.text import by_claim, counts, range_text, with_interval
+from sbs_gym.reproduce.text import by_claim, counts, range_text, with_interval, words
 
+_NO_CLAIM = "These studies measure no claim of the paper."
 _TITLE = "Does Staggered Batch Scheduling hold in this simulator?"
 _TONES = {HOLDS: "good", EXCEEDS: "good", SHORT: "bad", DIFFERS: "bad", UNDECIDED: "open"}
 
@@ -64,27 +66,31 @@ def _lead(preset: Preset, claims: Sequence[Claim]) -> list[str]:
 
 def _overall(claims: Sequence[Claim]) -> str:
     """Return how many verdicts there are of each kind, as a sentence."""
+    if not claims:
+        return _NO_CLAIM
     parts = [f"{verdict} {count}" for verdict, count in counts(claims).items()]
     return f"{len(by_claim(claims))} claims in {len(claims)} comparisons: {', '.join(parts)}."
 
 
 def _verdicts(claims: Sequence[Claim]) -> str:
+    if not claims:
+        return html.paragraph(_NO_CLAIM)
     groups = by_claim(claims)
     rows = [
         [
             escape(text),
-            escape(_common_range(group)),
-            escape(_from_to(group)),
             " ".join(html.badge(f"{v}: {n}", _TONES[v]) for v, n in counts(group).items()),
+            escape(_from_to(group)),
+            escape(_common_range(group)),
             escape(group[0].source),
         ]
         for text, group in groups.items()
     ]
     columns = (
         "what is claimed",
-        "range",
-        "measured",
         "verdicts, and in how many settings",
+        "measured",
+        "the claim's range",
         "source",
     )
     single = "".join(_group(text, group) for text, group in groups.items())
@@ -170,7 +176,7 @@ def _fails(claims: Sequence[Claim], chapters: Sequence[Chapter]) -> str:
         said = f"{len(left_out)} places that were run and are left out of ratios, and why"
         parts.append(html.folded(said, html.bullets(left_out)))
     return "".join(parts) or html.paragraph(
-        "Every claim holds, and everything that was run counts."
+        "Nothing: every claim that was measured holds, and everything that was run counts."
     )
 
 
@@ -187,18 +193,12 @@ def _settings(preset: Preset) -> str:
 
 
 def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str, Any]) -> str:
-    names = [chapter.name for chapter in chapters]
-    seen = {"preset": preset.name, "studies": names}
-    versions = {str(key): str(value) for key, value in provenance.items() if key != "inputs"}
     inputs = {str(key): str(value) for key, value in provenance["inputs"].items()}
+    listed = {**provenance, "studies": words(provenance["studies"])}
+    versions = {key: str(listed[key]) for key in listed if key not in ("inputs", "trace_load")}
     parts = [
-        html.paragraph("The whole report, and one study of it:"),
-        html.code(
-            [
-                f"sbs-gym reproduce {as_words({'preset': preset.name})}",
-                f"sbs-gym reproduce {as_words({**seen, 'studies': names[:1]})}",
-            ]
-        ),
+        html.paragraph("This report, and one study of it:"),
+        html.code(_commands(preset, [chapter.name for chapter in chapters], provenance)),
         html.paragraph(
             "Every chapter lists the commands of its own runs. Beside this page lie verdicts.json, "
             "tables/ (CSV and JSON, seconds and fractions), figures/ (PNG and SVG), config.yaml "
@@ -209,3 +209,20 @@ def _repeat(preset: Preset, chapters: Sequence[Chapter], provenance: Mapping[str
         html.definitions({**versions, **inputs}),
     ]
     return "".join(parts)
+
+
+def _commands(preset: Preset, chapters: Sequence[str], provenance: Mapping[str, Any]) -> list[str]:
+    """Return the command of the whole report, traces included, and that of its first study."""
+    names = [name for name in chapters if name != TRACES]
+    whole: dict[str, Any] = {"preset": preset.given or preset.name}
+    first = {**whole, "studies": names[:1]}
+    if names != list(preset.studies()):
+        whole["studies"] = names
+    replayed = [as_words({"trace": path}) for path in provenance["inputs"]]
+    if replayed:
+        load = provenance["trace_load"]
+        replayed.append(as_words({"trace_load": OWN_RATE if load is None else load}))
+    return [
+        " ".join(["sbs-gym reproduce", as_words(whole), *replayed]),
+        f"sbs-gym reproduce {as_words(first)}",
+    ]

@@ -91,7 +91,10 @@ class Panel:
         return {name: run_config(words, name) for name in self.schedulers}
 
     def command(self) -> str:
-        """Return the command that prints this comparison."""
+        """Return the command that prints this comparison; of one scheduler, its first run."""
+        if len(self.schedulers) == 1:
+            one = {"scheduler": self.schedulers[0], "seed": self.first_seed}
+            return f"sbs-gym simulate {as_words({**one, **self.words})}"
         own: dict[str, Any] = {"loads": list(self.loads)} if self.loads else {}
         own |= {"schedulers": list(self.schedulers), "seeds": self.seeds}
         seed = {"seed": self.first_seed} if self.first_seed else {}

@@ -16,6 +16,7 @@ from sbs_gym.reproduce.studies.traces import traces_of
 from sbs_gym.reproduce.study import Study
 
 GROUP = "reproduce"
+OWN_RATE = "own"  # in place of a load: the rate at which a trace was recorded
 _KEYS = ("about", "source", "studies")
 
 
@@ -27,11 +28,13 @@ class Preset:
         name: Name of the preset, or the stem of its file.
         about: One sentence on its size.
         sections: Study to its section.
+        given: What was asked for, a name or a path.
     """
 
     name: str
     about: str
     sections: Mapping[str, Mapping[str, Any]]
+    given: str = ""
 
     def studies(self, names: Sequence[str] = ()) -> dict[str, Study]:
         """Return the studies of these names, in the order of the registry; all if none is named.
@@ -66,6 +69,7 @@ def read_preset(name: str) -> Preset:
     Raises:
         ConfigError: If there is none, or it names what no study knows.
     """
+    given = name
     if name.endswith(".yaml"):
         values, name = _own(name), Path(name).stem
     else:
@@ -77,7 +81,8 @@ def read_preset(name: str) -> Preset:
         require_choice(f"preset {name}: study", study, (*STUDIES, TRACES))
     if not sections:
         raise ConfigError(f"preset {name}: studies is empty; expected at least one")
-    return Preset(name=name, about=str(values.get("about", "")), sections=sections)
+    about = str(values.get("about", ""))
+    return Preset(name=name, about=about, sections=sections, given=given)
 
 
 def _own(path: str) -> dict[str, Any]:

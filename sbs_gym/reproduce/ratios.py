@@ -13,6 +13,7 @@ from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.reproduce.claims import Measured
 
 TTFT = "ttft_mean_s"
+BLIND = "round_robin"  # the immediate scheduler that looks at nothing
 _NO_LOAD = 0.0  # where the rate is searched or given
 _GREW = 0.5  # of the seeds: from here on a scheduler counts as overloaded at a load
 Base = Callable[[pd.DataFrame], str | None]
@@ -91,7 +92,7 @@ def steady_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["scheduler"].map(grew) < _GREW]
 
 
-def better_immediate(rows: pd.DataFrame, metric: str = TTFT, highest: bool = False) -> str | None:
+def best_immediate(rows: pd.DataFrame, metric: str = TTFT, highest: bool = False) -> str | None:
     """Return the immediate scheduler with the best mean of a metric; None without any.
 
     Args:
@@ -107,7 +108,7 @@ def better_immediate(rows: pd.DataFrame, metric: str = TTFT, highest: bool = Fal
 
 def better_of(names: Sequence[str]) -> Base:
     """Return the base that is the immediate scheduler with the lowest mean TTFT among the names."""
-    return lambda rows: better_immediate(rows[rows["scheduler"].isin(names)])
+    return lambda rows: best_immediate(rows[rows["scheduler"].isin(names)])
 
 
 def named(scheduler: str) -> Base:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sbs_gym.config.groups import section_from_mapping
+from sbs_gym.errors import ConfigError
 from sbs_gym.reproduce.panels import panels_of
 from sbs_gym.reproduce.studies.ablations import ablations_of
 from sbs_gym.reproduce.studies.kv_spread import KvSpread
@@ -26,6 +27,8 @@ def _from_panels(kind: type[Any]) -> Callable[[Section], Study]:
     """Return how a study is made whose section holds panels and fields of its own."""
 
     def made(section: Section) -> Study:
+        if not section.get("panels"):
+            raise ConfigError(f"{kind.__name__}: panels is empty; expected at least one")
         panels = {key: value for key, value in section.items() if key in _PANEL_KEYS}
         own = {key: value for key, value in section.items() if key not in _PANEL_KEYS}
         study: Study = section_from_mapping(

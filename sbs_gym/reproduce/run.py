@@ -73,7 +73,7 @@ def reproduce(
     chapters = [study.tell(saved[name]) for name, study in chosen.items()]
     return Reproduction(
         claims=[claim for chapter in chapters for claim in chapter.claims],
-        report=write_report(place, preset, chapters, traces),
+        report=write_report(place, preset, chapters, traces, trace_load),
     )
 
 

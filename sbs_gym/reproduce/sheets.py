@@ -65,20 +65,22 @@ def level_sheet(
     return Sheet(name=name, title=title, columns=columns, rows=rows, frame=frame)
 
 
-def changes_frame(runs: pd.DataFrame, base: Base, metric: str = TTFT) -> pd.DataFrame:
+def changes_frame(
+    runs: pd.DataFrame, base: Base, metric: str = TTFT, steady: bool = True
+) -> pd.DataFrame:
     """Return the ratio of every scheduler to the base, for every panel and load and over them.
 
     Columns: `panel`, `scheduler`, `load` (NaN: the geometric mean over loads), `base`, `ratio`,
-    `low`, `high`. A load without a steady mean of both is left out.
+    `low`, `high`. A load without a steady mean of both is left out, unless `steady` is False.
     """
     rows: list[tuple[object, ...]] = []
     for panel, of in runs.groupby("panel", sort=False):
         for scheduler in dict.fromkeys(of["scheduler"]):
             for load, at in by_load(of):
-                one = ratio_over_loads(at, str(scheduler), base, metric)
+                one = ratio_over_loads(at, str(scheduler), base, metric, steady)
                 name = next(iter(one.bases.values()), None)
                 rows.append((panel, scheduler, load, name, one.value, one.low, one.high))
-            whole = ratio_over_loads(of, str(scheduler), base, metric)
+            whole = ratio_over_loads(of, str(scheduler), base, metric, steady)
             rows.append((panel, scheduler, None, None, whole.value, whole.low, whole.high))
     columns = ["panel", "scheduler", "load", "base", "ratio", "low", "high"]
     return pd.DataFrame(rows, columns=columns).astype({"load": float})

@@ -40,6 +40,14 @@ def lowered(reduction: Measured, what: str) -> str:
     return f"raises {what} by {with_interval(raised, 'fraction')}"
 
 
+def higher(rise: Measured) -> str:
+    """Return `12.3 % [10.1, 14.5] higher`, or that it is lower, of a ratio - 1."""
+    if math.isnan(rise.value) or rise.value >= 0:
+        return f"{with_interval(rise, 'fraction')} higher"
+    fall = Measured(value=-rise.value, low=-rise.high, high=-rise.low)
+    return f"{with_interval(fall, 'fraction')} lower"
+
+
 def change(ratio: float, low: float, high: float) -> str:
     """Return a ratio as a change in per cent with half of its interval: `-35.1 ±2.0`."""
     if math.isnan(ratio):

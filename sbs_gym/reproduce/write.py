@@ -23,7 +23,11 @@ _PACKAGES = ("sbs-gym", "numpy", "numba", "pandas", "scipy", "matplotlib")
 
 
 def write_report(
-    place: Path, preset: Preset, chapters: Sequence[Chapter], traces: Sequence[str]
+    place: Path,
+    preset: Preset,
+    chapters: Sequence[Chapter],
+    traces: Sequence[str],
+    trace_load: float | None,
 ) -> Path:
     """Write everything that chapters tell and return the page's path.
 
@@ -32,6 +36,7 @@ def write_report(
         preset: What was run.
         chapters: What was found, in order.
         traces: Files that were replayed.
+        trace_load: At which load; None: their own.
     """
     figures = place / "figures"
     figures.mkdir(parents=True, exist_ok=True)
@@ -40,7 +45,7 @@ def write_report(
         for chapter in chapters
         for picture in chapter.pictures
     }
-    provenance = _provenance(preset, chapters, traces)
+    provenance = _provenance(preset, chapters, traces, trace_load)
     _write_tables(place, chapters)
     claims = [claim.to_mapping() for chapter in chapters for claim in chapter.claims]
     text = report_page(preset, chapters, images, provenance)
@@ -78,14 +83,15 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _provenance(
-    preset: Preset, chapters: Sequence[Chapter], traces: Sequence[str]
+    preset: Preset, chapters: Sequence[Chapter], traces: Sequence[str], trace_load: float | None
 ) -> dict[str, Any]:
-    files = [Path(path).expanduser() for path in dict.fromkeys(traces)]
+    files = dict.fromkeys(traces)
     return {
         "preset": preset.name,
         "studies": [chapter.name for chapter in chapters],
         "python": platform.python_version(),
         **{package.replace("-", "_"): metadata.version(package) for package in _PACKAGES},
         "code_digest": code_digest(),
-        "inputs": {str(path): artifacts.file_digest(path) for path in files},
+        "trace_load": trace_load if traces else None,
+        "inputs": {path: artifacts.file_digest(Path(path).expanduser()) for path in files},
     }

@@ -200,6 +200,12 @@ def test_an_interrupted_reproduction_goes_on_and_ends_with_the_same_bytes(
     assert files_of(tmp_path) == files_of(uninterrupted)
 
 
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(tmp_path, uninterrupted):
+    reproduce(preset(), tmp_path, jobs=2)
+    assert files_of(tmp_path) == files_of(uninterrupted)
+
+
 def test_a_finished_reproduction_runs_nothing_again(uninterrupted, monkeypatch):
     before = files_of(uninterrupted)
     monkeypatch.setattr(cells, "measured_run", None)
@@ -226,7 +232,7 @@ def test_the_claim_fails_where_the_scheduler_is_the_one_it_is_compared_with(tmp_
     same = {**STUDIES["ttft_qps"], "schedulers": [subject], "subject": subject}
     sections = {"ttft_qps": same}
     reproduce(Preset(name="tiny", about="", sections=sections), tmp_path)
-    found = verdicts_in(tmp_path)["ttft_short_better_immediate"]
+    found = verdicts_in(tmp_path)["ttft_short_best_immediate"]
     assert (found["measured"], found["interval"]) == (0.0, [0.0, 0.0])
     assert found["verdict"] == "falls short"
     page = "".join(read((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
@@ -244,6 +250,13 @@ def test_theory_fails_where_its_assumption_does(tmp_path):
     assert "Here simulation and theory differ" in page
 
 
+def test_studies_without_a_claim_say_so(tmp_path):
+    reproduce(Preset(name="tiny", about="", sections={"suite_map": MORE["suite_map"]}), tmp_path)
+    assert verdicts_in(tmp_path) == {}
+    page = "".join(read((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
+    assert "These studies measure no claim of the paper." in page
+
+
 @pytest.fixture
 def tiny_file(tmp_path):
     path = tmp_path / "tiny.yaml"
@@ -258,13 +271,18 @@ def test_the_command_prints_the_verdicts_and_where_the_report_is(tiny_file, tmp_
     words = [f"preset={tiny_file}", f"output_dir={tmp_path / 'out'}", "jobs=1"]
     words.append("studies=[queueing]")
     assert main(["reproduce", *words, f"trace={trace}"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "traces: trace.jsonl: 15 of 15" in err  # 3 runs of a gate, 4 of each of 3 schedulers
     assert "Waits follow queueing theory" in out
     assert "report.html" in out
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert [s["id"] for s in read(page).all("section")][1:3] == ["queueing", "traces"]
     stored = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert list(stored["inputs"]) == [str(trace)]
+    again = (
+        f"sbs-gym reproduce preset={tiny_file} 'studies=[queueing]' trace={trace} trace_load=0.7"
+    )
+    assert again in "".join(read(page).texts)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
+from sbs_gym.commands import compare
+from sbs_gym.commands.words import load_fractions, scheduler_names, split_words
 from sbs_gym.config.groups import group_names
 from sbs_gym.errors import ConfigError
 from sbs_gym.reproduce.preset import GROUP, read_preset
@@ -68,10 +72,30 @@ def test_every_study_of_a_preset_can_be_run(name):
     assert sum(study.num_runs for study in studies.values()) > 500
 
 
+@pytest.mark.parametrize("name", group_names(GROUP))
+def test_the_commands_that_a_report_names_are_understood(name):
+    panels = [p for s in read_preset(name).studies().values() for p in getattr(s, "panels", ())]
+    for panel in panels[:: max(1, len(panels) // 12)]:
+        program, command, *words = shlex.split(panel.command())
+        assert (program, command) in (("sbs-gym", "compare"), ("sbs-gym", "simulate"))
+        own, rest = split_words(words, compare.OWN)
+        if command == "compare":
+            names = scheduler_names(own["schedulers"])
+            assert names == list(panel.schedulers)
+            assert load_fractions(own["loads"]) == list(panel.loads) if panel.loads else True
+            rest.append(f"scheduler={names[-1]}")
+        assert load_config(rest) == panel.configs()[panel.schedulers[-1]]
+
+
 def test_a_preset_of_ones_own_is_read_from_its_path(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("studies: {suite_map: {workloads: [], arrivals: {}}}\n")
     assert read_preset(str(path)).name == "mine"
+    with pytest.raises(ConfigError, match="at least one of workloads"):
+        read_preset(str(path)).studies()
+    path.write_text("studies: {ttft_qps: {panels: {}}}\n")
+    with pytest.raises(ConfigError, match="panels is empty"):
+        read_preset(str(path)).studies()
     for text, message in (
         ("studies: {sweet_map: {}}", "Did you mean 'suite_map'"),
         ("study: {}", "Did you mean 'studies'"),

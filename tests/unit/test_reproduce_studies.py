@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from sbs_gym.reproduce.panels import RUN_COLUMNS, Panel
-from sbs_gym.reproduce.ratios import better_immediate, named, ratio_over_loads
+from sbs_gym.reproduce.ratios import best_immediate, named, ratio_over_loads
 from sbs_gym.reproduce.sheets import changes_frame
 from sbs_gym.reproduce.studies.ablations import ablations_of
+from sbs_gym.reproduce.studies.capacity_table import RATE
 from sbs_gym.reproduce.studies.queueing import Queueing
-from sbs_gym.reproduce.studies.throughput import RATE, Throughput
+from sbs_gym.reproduce.studies.throughput import Throughput
 from sbs_gym.reproduce.studies.ttft_qps import TtftQps
 from sbs_gym.reproduce.study import Saved
 
@@ -61,12 +62,12 @@ def test_the_ratio_over_loads_is_the_geometric_mean_of_paired_ratios():
     assert found.loads == [0.5, 0.9]
 
 
-def test_the_better_immediate_scheduler_is_chosen_load_by_load():
+def test_the_best_immediate_scheduler_is_chosen_load_by_load():
     rows = runs({"round_robin": (1.0, 4.0), "least_tokens": (2.0, 2.0), "sbs": (0.5, 1.0)})
-    found = ratio_over_loads(rows, "sbs", better_immediate)
+    found = ratio_over_loads(rows, "sbs", best_immediate)
     assert found.bases == {0.5: "round_robin", 0.9: "least_tokens"}
     assert found.value == pytest.approx(0.5)
-    assert better_immediate(rows[rows["scheduler"] == "sbs"]) is None
+    assert best_immediate(rows[rows["scheduler"] == "sbs"]) is None
 
 
 def test_a_load_without_a_steady_mean_is_left_out():
@@ -74,14 +75,14 @@ def test_a_load_without_a_steady_mean_is_left_out():
     found = ratio_over_loads(runs(ttft_s, grew={("round_robin", 0.9)}), "sbs", _rr)
     assert (found.value, found.loads, found.left_out) == (pytest.approx(0.5), [0.5], (0.9,))
     nothing = ratio_over_loads(
-        runs(ttft_s, grew={("sbs", 0.5), ("round_robin", 0.9)}), "sbs", better_immediate
+        runs(ttft_s, grew={("sbs", 0.5), ("round_robin", 0.9)}), "sbs", best_immediate
     )
     assert math.isnan(nothing.value)
     assert math.isnan(nothing.reduction().low)
 
 
 def test_changes_hold_every_load_and_the_mean_over_them():
-    frame = changes_frame(runs({"round_robin": (1.0, 2.0), "sbs": (0.5, 0.5)}), better_immediate)
+    frame = changes_frame(runs({"round_robin": (1.0, 2.0), "sbs": (0.5, 0.5)}), best_immediate)
     of = frame[frame["scheduler"] == "sbs"]
     assert of["ratio"].tolist() == pytest.approx([0.5, 0.25, math.sqrt(0.125)])
     assert of["load"].tolist()[:2] == [0.5, 0.9]
@@ -130,9 +131,26 @@ def test_throughput_compares_with_the_best_immediate_scheduler(tmp_path, sbs, ex
         rows[name] = 0.9
     study = Throughput(panels=[panel(loads=())], placements=[])
     chapter = study.tell(saved(tmp_path, capacity=rows))
-    assert verdicts(chapter)["throughput_short"] == expected
+    assert verdicts(chapter)["throughput_short_best"] == expected
+    assert verdicts(chapter)["throughput_short_round_robin"] == "exceeds" or sbs == 101
     assert verdicts(chapter)["utilisation_short_at_slo"] == "falls short"  # the same utilisation
     assert "against least_tokens" in chapter.claims[0].sentence
+
+
+def test_a_scheduler_without_a_rate_in_a_seed_counts_for_nothing(tmp_path):
+    rows = runs({"round_robin": 1.0, "least_tokens": 1.0, "sbs": 1.0}, loads=(math.nan,))
+    rows = rows.assign(outcome="found", fluid_per_s=200.0)
+    rows[RATE] = rows["scheduler"].map({"round_robin": 90, "least_tokens": 100, "sbs": 110.0})
+    rows.loc[(rows["scheduler"] == "least_tokens") & (rows["seed"] == 1), RATE] = math.nan
+    for name in ("ttft_attainment_frac", "tpot_attainment_frac"):
+        rows[name] = 0.9
+    chapter = Throughput(panels=[panel(loads=())], placements=[]).tell(
+        saved(tmp_path, capacity=rows)
+    )
+    assert chapter.claims[0].against.startswith("round_robin")
+    assert chapter.claims[0].measured.value == pytest.approx(110 / 90 - 1)
+    assert chapter.left_out == ["short prompts: least_tokens, 1 seeds without a rate (found)"]
+    assert chapter.sheets[0].rows[1][1] == "-"
 
 
 @pytest.mark.parametrize("wait_s, expected", [(0.2, "holds"), (0.21, "differs")])

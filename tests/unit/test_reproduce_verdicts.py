@@ -17,7 +17,7 @@ from sbs_gym.reproduce.claims import (
     Range,
     verdict,
 )
-from sbs_gym.reproduce.text import by_verdict, change, lowered, range_text, with_interval
+from sbs_gym.reproduce.text import by_verdict, change, higher, lowered, range_text, with_interval
 
 PAPER = Range(low=0.30, high=0.40)
 LESS = Range(high=1 / 3)
@@ -77,6 +77,8 @@ def test_ranges_and_numbers_are_told_with_their_unit():
 def test_a_reduction_below_zero_is_told_as_a_rise():
     assert lowered(measured(0.1, 0.3), "TTFT") == "lowers TTFT by 20.0 % [10.0, 30.0]"
     assert lowered(measured(-0.3, -0.1), "TTFT") == "raises TTFT by 20.0 % [10.0, 30.0]"
+    assert higher(measured(0.1, 0.3)) == "20.0 % [10.0, 30.0] higher"
+    assert higher(measured(-0.3, -0.1)) == "20.0 % [10.0, 30.0] lower"
     assert change(0.9, 0.85, 0.95) == "-10.0 ±5.0"
     assert change(math.nan, math.nan, math.nan) == "-"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -16,33 +17,13 @@ from sbs_gym.report.style import ABSENT, milliseconds
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.panels import Panel, run_panels
 from sbs_gym.reproduce.ratios import TTFT, better_of, named, ratio_over_loads
+from sbs_gym.reproduce.studies.changes import Change, changed_panel
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
 from sbs_gym.reproduce.text import change
 
 _Interval = tuple[float, float, float]
 _CHANGED, _UNCHANGED = "changed", "unchanged"
 _NONE: _Interval = (math.nan, math.nan, math.nan)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One change of a setting or of a scheduler.
-
-    Attributes:
-        ablation: The family.
-        name: What is changed, and to what.
-        scheduler: The changed scheduler; null: the subject in a changed setting.
-        of: The scheduler that it changes; null: the subject.
-        words: Words of the changed setting.
-        base: The setting that is changed.
-    """
-
-    ablation: str
-    name: str
-    base: str
-    scheduler: str | None = None
-    of: str | None = None
-    words: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +83,12 @@ class Ablations:
     def _base(self, panel: Panel) -> Panel:
         changed = [c.scheduler for c in self.changes if c.base == panel.name and not c.words]
         names = dict.fromkeys([*self.immediate, self.subject, *(c for c in changed if c)])
-        return _with(panel, panel.name, panel.title, {}, list(names))
+        return dataclasses.replace(panel, schedulers=list(names))
 
     def _changed(self, place: int, one: Change) -> Panel:
         base = next(panel for panel in self.bases if panel.name == one.base)
         names = dict.fromkeys([*self.immediate, one.scheduler or self.subject])
-        title = f"{one.ablation} {one.name}"
-        return _with(base, f"change_{place:02d}", title, one.words, list(names))
+        return changed_panel(base, _folder(place), one, list(names))
 
     def _frame(self, runs: pd.DataFrame) -> pd.DataFrame:
         rows = []
@@ -117,7 +97,7 @@ class Ablations:
             rows.append(self._row("unchanged", panel.title, self.subject, of, _NONE))
         for place, one in enumerate(self.changes):
             unchanged = runs[runs["panel"] == one.base]
-            of = runs[runs["panel"] == f"change_{place:02d}"] if one.words else unchanged
+            of = runs[runs["panel"] == _folder(place)] if one.words else unchanged
             scheduler = one.scheduler or self.subject
             ratio = _across(of, scheduler, unchanged, one.of or self.subject)
             rows.append(self._row(one.ablation, one.name, scheduler, of, ratio))
@@ -144,7 +124,7 @@ class Ablations:
     def _paragraphs(self, frame: pd.DataFrame) -> list[str]:
         lines = [
             "One thing is changed at a time; everything else stays. Each line is compared with the "
-            "better of the schedulers that dispatch at once under the same change, and with "
+            "best of the schedulers that dispatch at once under the same change, and with "
             "the unchanged scheduler. Loads are fractions of the capacity of the changed cluster, "
             "so a slower engine is not simply an overloaded one."
         ]
@@ -242,20 +222,8 @@ def ablations_of(section: Mapping[str, Any]) -> Ablations:
     )
 
 
-def _with(
-    panel: Panel, name: str, title: str, words: Mapping[str, Any], schedulers: Sequence[str]
-) -> Panel:
-    merged = {**panel.words, **words}
-    loads = () if "rate_per_s" in merged else panel.loads
-    return Panel(
-        name=name,
-        title=title,
-        words=merged,
-        schedulers=schedulers,
-        seeds=panel.seeds,
-        loads=loads,
-        first_seed=panel.first_seed,
-    )
+def _folder(place: int) -> str:
+    return f"change_{place:02d}"
 
 
 def _across(rows: pd.DataFrame, scheduler: str, unchanged: pd.DataFrame, of: str) -> _Interval:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sbs_gym.config.learned import PREFIX
+from sbs_gym.errors import ConfigError
 from sbs_gym.report.curves_plot import learning_curves_figure, shipped_curves
 from sbs_gym.report.ratio_map import ratio_map_figure
 from sbs_gym.report.style import ABSENT, number
@@ -130,6 +131,8 @@ def suite_map_of(section: Mapping[str, Any]) -> SuiteMap:
         for workload in workloads
         for name, more in arrivals.items()
     )
+    if not panels:
+        raise ConfigError("suite_map: expected at least one of workloads and one of arrivals")
     return SuiteMap(panels=panels, subject=subject)
 
 

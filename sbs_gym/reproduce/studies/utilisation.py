@@ -11,10 +11,10 @@ from sbs_gym.report.sweep_plot import sweeps_figure
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Range
 from sbs_gym.reproduce.panels import Panel, run_panels
-from sbs_gym.reproduce.ratios import better_immediate, ratio_over_loads
+from sbs_gym.reproduce.ratios import best_immediate, ratio_over_loads
 from sbs_gym.reproduce.sheets import level_sheet, sweep_panels, write_ms, write_percent
 from sbs_gym.reproduce.study import Chapter, Picture, Saved
-from sbs_gym.reproduce.text import numbers, told_verdict, with_interval
+from sbs_gym.reproduce.text import higher, numbers, told_verdict
 
 _USE = "chunk_utilisation_frac"
 
@@ -65,12 +65,12 @@ class Utilisation:
 
     def _claim(self, panel: Panel, runs: pd.DataFrame) -> Claim:
         of = runs[runs["panel"] == panel.name]
-        found = ratio_over_loads(of, self.subject, better_immediate, _USE)
+        found = ratio_over_loads(of, self.subject, best_immediate, _USE)
         return Claim(
             id=f"utilisation_{panel.name}",
             claim="Prefill chunk utilisation rises at the same rate of arrivals",
             setting=panel.title,
-            against="the better immediate rule of each load",
+            against="the best immediate rule of each load",
             source="reviewed (public summaries of arXiv 2512.16134: a large rise, no number; here "
             "any rise counts)",
             allowed=Range(low=0.0),
@@ -78,7 +78,7 @@ class Utilisation:
             unit="fraction",
             where="",
             how_measured=f"geometric mean over loads {numbers(found.loads)} of chunk utilisation "
-            f"of {self.subject} / that of the immediate scheduler with the lower TTFT, minus 1, "
+            f"of {self.subject} / that of the immediate scheduler with the lowest TTFT, minus 1, "
             f"paired by seed; {panel.seeds} seeds, Student's 95 % interval",
         )
 
@@ -99,8 +99,8 @@ def _paragraphs(subject: str, claims: Sequence[Claim]) -> list[str]:
     return [
         "Chunk utilisation is the share of the tokens that passes could have taken: scheduled "
         "tokens over ranks times chunk, summed over passes.",
-        f"At equal rates {subject} changes it by {with_interval(main.measured, main.unit)} against "
-        f"the better immediate scheduler ({main.setting}): the claim "
+        f"At equal rates it is {higher(main.measured)} under {subject} than under the best "
+        f"immediate scheduler ({main.setting}): the claim "
         f"{told_verdict(main.verdict)}. "
         "Equal rates are equal work: whoever finishes it in shorter passes uses less of each. "
         "What a promised latency allows is another question: see the claims on utilisation at the "
