@@ -137,7 +137,9 @@ def _chapter(chapter: Chapter, images: Mapping[str, bytes]) -> str:
     parts += [html.image(images[one.name], one.alt, one.caption) for one in chapter.pictures]
     for place, sheet in enumerate(chapter.sheets):
         table = html.number_table(sheet.title, sheet.columns, sheet.rows)
-        parts.append(table if place == 0 else html.folded(f"Table: {sheet.title}", table))
+        parts.append(
+            table if place == 0 else html.folded(f"Table: {sheet.title.partition(';')[0]}", table)
+        )
     parts += [_of_claims(chapter.claims)] if chapter.claims else []
     if chapter.commands:
         parts.append(html.folded("Commands that repeat these runs", html.code(chapter.commands)))

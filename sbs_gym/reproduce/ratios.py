@@ -106,7 +106,7 @@ def best_immediate(rows: pd.DataFrame, metric: str = TTFT, highest: bool = False
     return str(means.idxmax() if highest else means.idxmin())
 
 
-def better_of(names: Sequence[str]) -> Base:
+def best_of(names: Sequence[str]) -> Base:
     """Return the base that is the immediate scheduler with the lowest mean TTFT among the names."""
     return lambda rows: best_immediate(rows[rows["scheduler"].isin(names)])
 

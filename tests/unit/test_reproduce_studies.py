@@ -190,6 +190,14 @@ def test_an_ablation_is_compared_with_immediate_dispatch_and_with_the_unchanged(
     assert frame["ratio_to_immediate"].tolist() == pytest.approx([0.5, 0.6, 0.5])
     assert frame["ratio_to_unchanged"].tolist()[1:] == pytest.approx([1.2, 2.0])
     assert frame["immediate"].tolist() == ["round_robin", "round_robin", "least_tokens"]
+    grown = (rows["panel"] == "change_01") & (rows["load"] == 0.9) & (rows["scheduler"] == "sbs")
+    rows.loc[grown, ["overloaded", "ttft_mean_s"]] = (True, 99.0)
+    chapter = study.tell(saved(tmp_path, runs=rows))
+    assert len(chapter.left_out) == 1
+    assert chapter.left_out[0].startswith("instances, 1: load 0.9, where sbs")
+    changed = chapter.sheets[0].frame.iloc[2]
+    assert changed["ttft_mean_s"] == pytest.approx(1.01)  # of the steady load alone
+    assert changed["ratio_to_immediate"] == pytest.approx(0.5)
 
 
 _rr = named("round_robin")

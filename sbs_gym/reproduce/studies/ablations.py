@@ -16,10 +16,11 @@ from sbs_gym.report.effects_plot import Effect, effects_figure
 from sbs_gym.report.style import ABSENT, milliseconds
 from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.panels import Panel, run_panels
-from sbs_gym.reproduce.ratios import TTFT, better_of, named, ratio_over_loads
+from sbs_gym.reproduce.ratios import TTFT, best_of, by_load, named, ratio_over_loads
+from sbs_gym.reproduce.sheets import GREW
 from sbs_gym.reproduce.studies.changes import Change, changed_panel
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
-from sbs_gym.reproduce.text import change
+from sbs_gym.reproduce.text import change, numbers
 
 _Interval = tuple[float, float, float]
 _CHANGED, _UNCHANGED = "changed", "unchanged"
@@ -74,9 +75,9 @@ class Ablations:
             sheets=[self._sheet(frame)],
             commands=[panel.command() for panel in self.panels],
             left_out=[
-                f"{row['ablation']}, {row['change']}: {row['scheduler']} or every immediate "
-                "scheduler is overloaded there"
-                for _, row in frame[frame["ratio_to_immediate"].isna()].iterrows()
+                f"{row['ablation']}, {row['change']}: load {row['loads_left_out']}, where "
+                f"{row['scheduler']} or every immediate scheduler is overloaded"
+                for _, row in frame[frame["loads_left_out"] != ""].iterrows()
             ],
         )
 
@@ -106,14 +107,16 @@ class Ablations:
     def _row(
         self, ablation: str, name: str, scheduler: str, rows: pd.DataFrame, to_unchanged: _Interval
     ) -> dict[str, Any]:
-        found = ratio_over_loads(rows, scheduler, better_of(self.immediate))
-        ttft = rows.loc[rows["scheduler"] == scheduler, TTFT]
+        found = ratio_over_loads(rows, scheduler, best_of(self.immediate))
+        counted = [at for load, at in by_load(rows) if load not in found.left_out]
+        of = pd.concat(counted) if counted else rows.iloc[:0]
         bases = ", ".join(dict.fromkeys(found.bases.values()))
         return {
             "ablation": ablation,
             "change": name,
             "scheduler": scheduler,
-            "ttft_mean_s": float(ttft.mean()),
+            "ttft_mean_s": float(of.loc[of["scheduler"] == scheduler, TTFT].mean()),
+            "loads_left_out": numbers(found.left_out),
             "immediate": bases,
             "ratio_to_immediate": found.value,
             "to_immediate_low": found.low,
@@ -162,7 +165,7 @@ class Ablations:
     def _sheet(self, frame: pd.DataFrame) -> Sheet:
         rows = [
             (
-                f"{row['ablation']}: {row['change']}",
+                f"{row['ablation']}: {row['change']}{GREW * bool(row['loads_left_out'])}",
                 milliseconds(float(row["ttft_mean_s"])),
                 change(*(float(row[key]) for key in _TO_IMMEDIATE)),
                 str(row["immediate"]) or ABSENT,
@@ -173,7 +176,7 @@ class Ablations:
         return Sheet(
             name="ablations",
             title="mean TTFT in ms; changes in %, paired by seed, ± half 95 % interval; negative "
-            "is faster",
+            "is faster; * without the loads at which a side is overloaded",
             columns=(
                 "ablation",
                 "TTFT",
