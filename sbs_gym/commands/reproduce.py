@@ -7,14 +7,23 @@ from pathlib import Path
 
 from sbs_gym.commands.progress import ProgressReport, kept_runs_told
 from sbs_gym.commands.words import decimal, existing_file, items, refuse_other, whole
+from sbs_gym.errors import require_choice
 from sbs_gym.report import tables
 from sbs_gym.reproduce.claims import Claim
 from sbs_gym.reproduce.preset import OWN_RATE, read_preset
 from sbs_gym.reproduce.registry import STUDIES
 from sbs_gym.reproduce.run import DEFAULT_TRACE_LOAD, reproduce
-from sbs_gym.reproduce.text import by_claim, range_text, with_interval
+from sbs_gym.reproduce.text import (
+    by_claim,
+    common_range,
+    counts,
+    from_to,
+    range_text,
+    with_interval,
+)
 
-_KEYS = ("preset", "output_dir", "jobs", "trace", "trace_load", "studies")
+_KEYS = ("preset", "output_dir", "jobs", "trace", "trace_load", "studies", "show")
+_SHOWN = ("all", "summary")
 HELP = f"""
 sbs-gym reproduce [preset=quick] [jobs=2] [output_dir=outputs/reproduce_<preset>] [trace=FILE ...]
 
@@ -29,6 +38,7 @@ open, and write one page that tells it: report.html, with verdicts that are comp
   trace_load  load that traces are brought to, default {DEFAULT_TRACE_LOAD};
               {OWN_RATE}: the rate at which they were recorded
   jobs        processes, default 2
+  show        all (default): every verdict in the terminal; summary: how many per claim
   output_dir  gets report.html, verdicts.json, tables/ (CSV, JSON), figures/ (PNG, SVG),
               config.yaml, provenance.json and studies/, where every finished run is kept: the same
               command goes on where it was interrupted and ends with the same report
@@ -48,6 +58,8 @@ def run(words: Sequence[str]) -> None:
     traces = [str(existing_file(value)) for key, value in pairs if key == "trace"]
     output_dir = Path(given.get("output_dir", f"outputs/reproduce_{preset.name}")).expanduser()
     jobs = whole("jobs", given.get("jobs", "2"), 1, 256)
+    show = given.get("show", _SHOWN[0])
+    require_choice("show", show, _SHOWN)
     load = given.get("trace_load", str(DEFAULT_TRACE_LOAD))
     trace_load = None if load == OWN_RATE else decimal("trace_load", load, 0.01, 10)
     with kept_runs_told(output_dir), ProgressReport("reproducing") as progress:
@@ -60,8 +72,26 @@ def run(words: Sequence[str]) -> None:
             jobs=jobs,
             told=progress.tell,
         )
-    show_verdicts(found.claims)
+    if show == "summary":
+        show_summary(found.claims)
+    else:
+        show_verdicts(found.claims)
     tables.show(f"the report: {found.report}")
+
+
+def show_summary(claims: Sequence[Claim]) -> None:
+    """Print what was measured of every claim over all settings, and how many verdicts of each."""
+    rows = [
+        (
+            text,
+            common_range(group),
+            from_to(group),
+            ", ".join(f"{verdict} {count}" for verdict, count in counts(group).items()),
+        )
+        for text, group in by_claim(claims).items()
+    ]
+    columns = ("claim", "claimed", "measured", "verdicts by setting")
+    tables.show(tables.text_table("what the paper says, and what was measured", columns, rows))
 
 
 def show_verdicts(claims: Sequence[Claim]) -> None:

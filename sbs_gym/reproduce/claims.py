@@ -21,6 +21,7 @@ VERDICTS = {
     DIFFERS: "the law's number lies outside the interval",
     UNDECIDED: "an end of the range lies inside the interval, or nothing steady was measured",
 }
+_HOLDS = {HOLDS: True, EXCEEDS: True, SHORT: False, DIFFERS: False}  # undecided: neither
 _LEAST_PRECISION = 0.05  # of a law's number: an interval wider than this decides nothing
 
 
@@ -110,6 +111,7 @@ class Claim:
             "interval": [self.measured.low, self.measured.high],
             "unit": self.unit,
             "verdict": self.verdict,
+            "holds": _HOLDS.get(self.verdict),
             "where": self.where,
             "how_measured": self.how_measured,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +17,20 @@ from sbs_gym.reproduce.claims import (
     UNDECIDED,
     VERDICTS,
     Claim,
-    Measured,
 )
 from sbs_gym.reproduce.preset import OWN_RATE, Preset
 from sbs_gym.reproduce.registry import TRACES
 from sbs_gym.reproduce.settings import as_words
 from sbs_gym.reproduce.study import Chapter
-from sbs_gym.reproduce.text import by_claim, counts, range_text, with_interval, words
+from sbs_gym.reproduce.text import (
+    by_claim,
+    common_range,
+    counts,
+    from_to,
+    range_text,
+    with_interval,
+    words,
+)
 
 _NO_CLAIM = "These studies measure no claim of the paper."
 _TITLE = "Does Staggered Batch Scheduling hold in this simulator?"
@@ -80,8 +86,8 @@ def _verdicts(claims: Sequence[Claim]) -> str:
         [
             escape(text),
             " ".join(html.badge(f"{v}: {n}", _TONES[v]) for v, n in counts(group).items()),
-            escape(_from_to(group)),
-            escape(_common_range(group)),
+            escape(from_to(group)),
+            escape(common_range(group)),
             escape(group[0].source),
         ]
         for text, group in groups.items()
@@ -99,22 +105,6 @@ def _verdicts(claims: Sequence[Claim]) -> str:
         + html.folded("What the verdicts mean", html.definitions(VERDICTS))
         + html.folded("Every single verdict", single)
     )
-
-
-def _common_range(claims: Sequence[Claim]) -> str:
-    """Return the range of a statement; where it differs by place, that it does."""
-    texts = list(dict.fromkeys(range_text(claim.allowed, claim.unit) for claim in claims))
-    return texts[0] if len(texts) == 1 else "one number for each"
-
-
-def _from_to(claims: Sequence[Claim]) -> str:
-    """Return the lowest and the highest number that was measured for a statement."""
-    known = [claim for claim in claims if not math.isnan(claim.measured.value)]
-    if not known or known[0].allowed.exact:
-        return f"{len(known)} settings"
-    low, high = (f(claim.measured.value for claim in known) for f in (min, max))
-    ends = [with_interval(Measured(value=value), known[0].unit) for value in (low, high)]
-    return ends[0] if len(known) == 1 else f"{ends[0]} to {ends[1]}"
 
 
 def _group(text: str, claims: Sequence[Claim]) -> str:

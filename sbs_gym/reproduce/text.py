@@ -107,3 +107,19 @@ def told(claims: Sequence[Claim]) -> str:
         parts.append(f"is undecided in {found[UNDECIDED]}")
     number = len(claims)
     return f"Of {number} comparisons the claim {words(parts)}."
+
+
+def common_range(claims: Sequence[Claim]) -> str:
+    """Return the range of a statement; where it differs by place, that it does."""
+    texts = list(dict.fromkeys(range_text(claim.allowed, claim.unit) for claim in claims))
+    return texts[0] if len(texts) == 1 else "one number for each"
+
+
+def from_to(claims: Sequence[Claim]) -> str:
+    """Return the lowest and the highest number that was measured for a statement."""
+    known = [claim for claim in claims if not math.isnan(claim.measured.value)]
+    if not known or known[0].allowed.exact:
+        return "1 setting" if len(known) == 1 else f"{len(known)} settings"
+    low, high = (f(claim.measured.value for claim in known) for f in (min, max))
+    ends = [with_interval(Measured(value=value), known[0].unit) for value in (low, high)]
+    return ends[0] if len(known) == 1 else f"{ends[0]} to {ends[1]}"

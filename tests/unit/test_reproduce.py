@@ -12,6 +12,7 @@ from test_report_html import read
 from sbs_gym import cells
 from sbs_gym.cli import main
 from sbs_gym.errors import ConfigError
+from sbs_gym.reproduce.claims import VERDICTS
 from sbs_gym.reproduce.preset import Preset, read_preset
 from sbs_gym.reproduce.run import reproduce
 
@@ -235,6 +236,7 @@ def test_the_claim_fails_where_the_scheduler_is_the_one_it_is_compared_with(tmp_
     found = verdicts_in(tmp_path)["ttft_short_best_immediate"]
     assert (found["measured"], found["interval"]) == (0.0, [0.0, 0.0])
     assert found["verdict"] == "falls short"
+    assert found["holds"] is False
     page = "".join(read((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
     assert "the claim falls short" in page
     assert "These claims fall short of their range" in page
@@ -283,6 +285,10 @@ def test_the_command_prints_the_verdicts_and_where_the_report_is(tiny_file, tmp_
         f"sbs-gym reproduce preset={tiny_file} 'studies=[queueing]' trace={trace} trace_load=0.7"
     )
     assert again in "".join(read(page).texts)
+    assert main(["reproduce", *words, f"trace={trace}", "show=summary"]) == 0  # runs nothing again
+    out, _ = capsys.readouterr()
+    (counted,) = [line for line in out.splitlines() if "1 setting" in line]
+    assert any(f"{verdict} 1" in counted for verdict in VERDICTS)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +299,7 @@ def test_the_command_prints_the_verdicts_and_where_the_report_is(tiny_file, tmp_
         (["studies=[queueng]"], "Did you mean 'queueing'"),
         (["trace=/no/such/file"], "is not there"),
         (["jobs=0"], "out of range"),
+        (["show=some"], "Known: all, summary"),
         (["trace_load=0"], "out of range"),
         (["quick"], "expected key=value"),
     ],
