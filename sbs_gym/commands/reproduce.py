@@ -83,14 +83,14 @@ def show_summary(claims: Sequence[Claim]) -> None:
     """Print what was measured of every claim over all settings, and how many verdicts of each."""
     rows = [
         (
-            text,
-            common_range(group),
             from_to(group),
+            common_range(group),
             ", ".join(f"{verdict} {count}" for verdict, count in counts(group).items()),
+            text,
         )
         for text, group in by_claim(claims).items()
     ]
-    columns = ("claim", "claimed", "measured", "verdicts by setting")
+    columns = ("measured", "claimed", "verdicts by setting", "claim")
     tables.show(tables.text_table("what the paper says, and what was measured", columns, rows))
 
 
