@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sbs_gym.config.learned import PREFIX
+from sbs_gym.config.learned import PREFIX, read_weights_file
 from sbs_gym.report.decode_comparison import PARTS
 from sbs_gym.report.parts_plot import parts_figure
 from sbs_gym.report.sweep_plot import sweeps_figure
@@ -151,7 +151,7 @@ class TtftQps:
         """Return a sentence for every agent: what it does to TTFT in every panel it is in."""
         agents = [name for name in dict.fromkeys(runs["scheduler"]) if name.startswith(PREFIX)]
         return [
-            f"The agent {name} was trained on linear timing and prefill alone, and nowhere else. "
+            f"The agent {name}{_told_of(name)}. "
             f"Against {self.subject} it {'; it '.join(self._gains(name, runs))}."
             for name in agents
         ]
@@ -210,6 +210,12 @@ def _where(runs: pd.DataFrame, subject: str, base: Base, found: Ratio) -> str:
     if found.left_out:
         parts.append(f"no steady mean at load {numbers(found.left_out)}")
     return "; ".join(parts)
+
+
+def _told_of(agent: str) -> str:
+    """Return what the weights file of an agent says of it, in brackets; nothing if it is silent."""
+    about = str(read_weights_file(agent.removeprefix(PREFIX)).meta.get("about", ""))
+    return f" ({about})" if about else ""
 
 
 def _bases(found: Ratio) -> str:
