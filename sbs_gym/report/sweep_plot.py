@@ -17,6 +17,7 @@ from sbs_gym.report import style
 _SHOWN = {"s": (1e3, "ms"), "fraction": (100.0, "%"), "tokens": (1e-3, "thousand tokens")}
 _WIDTHS = (7.0, 9.0, 11.5)  # inches, for one, two and three columns
 _MOST_COLUMNS = len(_WIDTHS)
+_STROKE_IN, _LETTER_IN = 0.65, 0.075  # of an entry of the legend: its stroke and gap, and a letter
 _OFF_SCALE = 3.0  # times the second highest line: a line beyond it leaves the picture
 
 
@@ -57,10 +58,15 @@ def sweeps_figure(panels: Sequence[SweepPanel], what: str, unit: str) -> Figure:
             axes.set_ylabel(f"{what} ({shown})" if place % columns == 0 else "")
         handles = {h.get_label(): h for axes in figure.axes for h in axes.lines}
         found = [handles[name] for name in names if name in handles]
-        figure.legend(
-            found, names, loc="outside lower center", ncols=min(5 if columns > 1 else 3, len(names))
-        )
+        ncols = _entries_per_line(figure.get_figwidth(), names)
+        figure.legend(found, names, loc="outside lower center", ncols=ncols)
         return figure
+
+
+def _entries_per_line(width_in: float, names: Sequence[str]) -> int:
+    """Return how many entries of a legend stand beside each other without being cut."""
+    widest_in = _STROKE_IN + _LETTER_IN * max(map(len, names))
+    return max(1, min(len(names), int(width_in / widest_in)))
 
 
 def _draw_panel(axes: Axes, panel: SweepPanel, names: Sequence[str], scale: float) -> None:

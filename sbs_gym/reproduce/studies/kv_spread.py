@@ -99,7 +99,7 @@ class KvSpread:
         panels = sweep_panels(self.panels, runs, _STD, over="load")
         return Picture(
             name="kv_spread",
-            figure=sweeps_figure(panels, "KV, standard deviation over ranks", "tokens"),
+            figure=sweeps_figure(panels, "KV, std over ranks", "tokens"),
             alt="Standard deviation of KV over decode ranks against load, a line for every rule: "
             f"{words(name.rpartition('=')[2] for name in self.panels[0].schedulers)}.",
             caption="Lower is more even. round_robin is blind; the other rules look at load.",
