@@ -161,3 +161,23 @@ def _load(load: float | None, runs: pd.DataFrame) -> float:
         return load
     first = runs.iloc[0]
     return float(first["rate_per_s"] / first["capacity_requests_per_s"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelStudy:
+    """What studies of panels share: the runs of all of them are one table, `runs`.
+
+    Attributes:
+        panels: Settings.
+    """
+
+    panels: Sequence[Panel]
+
+    @property
+    def num_runs(self) -> int:
+        """Runs of all panels."""
+        return sum(panel.num_runs for panel in self.panels)
+
+    def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
+        """Return the runs."""
+        return {"runs": run_panels(self.panels, bench)}

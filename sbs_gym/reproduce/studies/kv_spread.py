@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from sbs_gym.report.style import number
 from sbs_gym.report.sweep_plot import sweeps_figure
-from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Range
-from sbs_gym.reproduce.panels import Panel, run_panels
+from sbs_gym.reproduce.panels import Panel, PanelStudy
 from sbs_gym.reproduce.ratios import named, ratio_over_loads
 from sbs_gym.reproduce.sheets import level_sheet, sweep_panels, write_ms
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
@@ -21,7 +20,7 @@ _STD, _UNEVEN, _TPOT = "kv_load_std_tokens", "kv_load_max_over_mean", "tpot_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KvSpread:
+class KvSpread(PanelStudy):
     """Spread of KV over decode ranks, and TPOT, by placement.
 
     Attributes:
@@ -30,18 +29,8 @@ class KvSpread:
         others: Schedulers that it is compared with.
     """
 
-    panels: Sequence[Panel]
     subject: str = "sbs:placement=iqr_lex"
     others: Sequence[str] = ()
-
-    @property
-    def num_runs(self) -> int:
-        """Runs of all panels."""
-        return sum(panel.num_runs for panel in self.panels)
-
-    def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
-        """Return the runs."""
-        return {"runs": run_panels(self.panels, bench)}
 
     def tell(self, saved: Saved) -> Chapter:
         """Return the chapter."""

@@ -12,9 +12,8 @@ import pandas as pd
 from sbs_gym.errors import require_choice
 from sbs_gym.report.effects_plot import Effect, effects_figure
 from sbs_gym.report.style import milliseconds
-from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Measured, Range
-from sbs_gym.reproduce.panels import Panel, run_panels
+from sbs_gym.reproduce.panels import Panel, PanelStudy
 from sbs_gym.reproduce.ratios import named, ratio_over_loads
 from sbs_gym.reproduce.settings import run_config
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
@@ -51,7 +50,7 @@ LAWS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queueing:
+class Queueing(PanelStudy):
     """Runs that meet the assumptions of a law, beside the law.
 
     Attributes:
@@ -60,22 +59,12 @@ class Queueing:
         busy: Panels of the same setting, immediate and staggered: what staggering alone saves.
     """
 
-    panels: Sequence[Panel]
     laws: Mapping[str, str]
     busy: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         for panel in self.panels:
             require_choice(f"{panel.name}: law", self.laws.get(panel.name, ""), LAWS)
-
-    @property
-    def num_runs(self) -> int:
-        """Runs of all panels."""
-        return sum(panel.num_runs for panel in self.panels)
-
-    def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
-        """Return the runs."""
-        return {"runs": run_panels(self.panels, bench)}
 
     def tell(self, saved: Saved) -> Chapter:
         """Return the chapter."""

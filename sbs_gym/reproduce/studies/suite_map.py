@@ -14,9 +14,8 @@ from sbs_gym.errors import ConfigError
 from sbs_gym.report.curves_plot import learning_curves_figure, shipped_curves
 from sbs_gym.report.ratio_map import ratio_map_figure
 from sbs_gym.report.style import ABSENT, number
-from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Measured
-from sbs_gym.reproduce.panels import Panel, run_panels
+from sbs_gym.reproduce.panels import Panel, PanelStudy
 from sbs_gym.reproduce.ratios import by_load, named, ratio_over_loads
 from sbs_gym.reproduce.sheets import overloaded_places
 from sbs_gym.reproduce.study import Chapter, Picture, Saved, Sheet
@@ -24,7 +23,7 @@ from sbs_gym.reproduce.text import lowered, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteMap:
+class SuiteMap(PanelStudy):
     """A panel for every workload and arrival process.
 
     Attributes:
@@ -32,17 +31,7 @@ class SuiteMap:
         subject: The scheduler divided by.
     """
 
-    panels: Sequence[Panel]
     subject: str = "sbs"
-
-    @property
-    def num_runs(self) -> int:
-        """Runs of all panels."""
-        return sum(panel.num_runs for panel in self.panels)
-
-    def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
-        """Return the runs."""
-        return {"runs": run_panels(self.panels, bench)}
 
     def tell(self, saved: Saved) -> Chapter:
         """Return the chapter."""

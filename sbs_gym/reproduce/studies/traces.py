@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from sbs_gym.reproduce.bench import Bench
-from sbs_gym.reproduce.panels import Panel, run_panels
+from sbs_gym.reproduce.panels import Panel, PanelStudy
 from sbs_gym.reproduce.ratios import TTFT, best_immediate
 from sbs_gym.reproduce.sheets import (
     changes_frame,
@@ -32,7 +29,7 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traces:
+class Traces(PanelStudy):
     """A panel for every trace.
 
     Attributes:
@@ -40,17 +37,7 @@ class Traces:
         subject: The scheduler that the claim is about.
     """
 
-    panels: Sequence[Panel]
     subject: str = "sbs"
-
-    @property
-    def num_runs(self) -> int:
-        """Runs of all panels."""
-        return sum(panel.num_runs for panel in self.panels)
-
-    def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
-        """Return the runs."""
-        return {"runs": run_panels(self.panels, bench)}
 
     def tell(self, saved: Saved) -> Chapter:
         """Return the chapter."""

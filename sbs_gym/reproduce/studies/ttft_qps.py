@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,9 +11,8 @@ from sbs_gym.config.learned import PREFIX, read_weights_file
 from sbs_gym.report.decode_comparison import PARTS
 from sbs_gym.report.parts_plot import parts_figure
 from sbs_gym.report.sweep_plot import sweeps_figure
-from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Range, verdict
-from sbs_gym.reproduce.panels import Panel, run_panels
+from sbs_gym.reproduce.panels import Panel, PanelStudy
 from sbs_gym.reproduce.ratios import (
     BLIND,
     TTFT,
@@ -40,7 +39,7 @@ SOURCE = "published (arXiv 2512.16134, abstract)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TtftQps:
+class TtftQps(PanelStudy):
     """Schedulers on the whole path against the rate, short and long prompts, two chunks.
 
     Attributes:
@@ -48,17 +47,7 @@ class TtftQps:
         subject: The scheduler that the claim is about.
     """
 
-    panels: Sequence[Panel]
     subject: str = "sbs"
-
-    @property
-    def num_runs(self) -> int:
-        """Runs of all panels."""
-        return sum(panel.num_runs for panel in self.panels)
-
-    def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
-        """Return the runs."""
-        return {"runs": run_panels(self.panels, bench)}
 
     def tell(self, saved: Saved) -> Chapter:
         """Return the chapter."""

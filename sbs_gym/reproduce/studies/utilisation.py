@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from sbs_gym.report.sweep_plot import sweeps_figure
-from sbs_gym.reproduce.bench import Bench
 from sbs_gym.reproduce.claims import Claim, Range
-from sbs_gym.reproduce.panels import Panel, run_panels
+from sbs_gym.reproduce.panels import Panel, PanelStudy
 from sbs_gym.reproduce.ratios import best_immediate, ratio_over_loads
 from sbs_gym.reproduce.sheets import level_sheet, sweep_panels, write_ms, write_percent
 from sbs_gym.reproduce.study import Chapter, Picture, Saved
@@ -20,7 +19,7 @@ _USE = "chunk_utilisation_frac"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Utilisation:
+class Utilisation(PanelStudy):
     """Chunk utilisation at equal rates.
 
     Attributes:
@@ -28,17 +27,7 @@ class Utilisation:
         subject: The scheduler that the claim is about.
     """
 
-    panels: Sequence[Panel]
     subject: str = "sbs"
-
-    @property
-    def num_runs(self) -> int:
-        """Runs of all panels."""
-        return sum(panel.num_runs for panel in self.panels)
-
-    def run(self, bench: Bench) -> Mapping[str, pd.DataFrame]:
-        """Return the runs."""
-        return {"runs": run_panels(self.panels, bench)}
 
     def tell(self, saved: Saved) -> Chapter:
         """Return the chapter."""
