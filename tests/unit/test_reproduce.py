@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from sbs_gym.reproduce.claims import VERDICTS
 from sbs_gym.reproduce.preset import Preset, read_preset
 from sbs_gym.reproduce.run import reproduce
 
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 WORDS = {"workload": "sbs_short", "timing": "linear", "cluster.num_decode": 0, "num_requests": 200}
 RULES = ["round_robin", "least_tokens", "sbs"]
 SHORT = {"title": "short prompts"}
@@ -138,6 +141,28 @@ def _order():
     from sbs_gym.reproduce.registry import STUDIES as known
 
     return list(known)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="neither Chromium nor Chrome is installed")
+def test_the_page_opens_in_a_browser_without_a_network_and_without_an_error(whole, tmp_path):
+    _, found = whole
+    picture = tmp_path / "page.png"
+    command = [
+        str(BROWSER),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--enable-logging=stderr",
+        f"--screenshot={picture}",
+        found.report.resolve().as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert "CONSOLE" not in done.stderr
+    assert "ERR_" not in done.stderr
+    assert picture.stat().st_size > 10_000
 
 
 def test_the_verdicts_on_the_page_are_those_of_the_file(whole):
