@@ -48,7 +48,7 @@ lint: $(VENV)/.dev  ## layout, rules, import contracts, spelling
 type: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
 
-test: $(VENV)/.dev  ## the tests that take a minute or two
+test: $(VENV)/.dev  ## the tests: about seven minutes on two cores
 	$(PYTEST) -n $(JOBS) --benchmark-disable
 
 test-all: $(VENV)/.dev  ## every test but the benchmarks
@@ -63,8 +63,8 @@ run: $(VENV)/.core  ## measure the paper's claims: verdicts and a report (TRACE=
 ifneq ($(TRACE),)
 	@test -r '$(TRACE)' || { echo "TRACE=$(TRACE): no such file" >&2; exit 2; }
 endif
-	$(BIN)/sbs-gym reproduce preset=$(PRESET) jobs=$(JOBS) \
-	  $(if $(TRACE),'trace=$(TRACE)' trace_load=$(or $(TRACE_LOAD),own))
+	$(BIN)/sbs-gym reproduce preset=$(PRESET) jobs=$(JOBS) $(if $(TRACE),'trace=$(TRACE)' trace_load=$(or $(TRACE_LOAD),own))
+	@echo "for all other commands: . $(BIN)/activate"
 
 docs: $(VENV)/.dev  ## write docs/ and the tables of README.md (TRACES=folder: real traces too)
 	$(BIN)/python docs/write_reference.py

@@ -115,7 +115,7 @@ _ABOUT_ENVIRONMENTS = """
 Five tasks on one simulated cluster: requests wait in a scheduler's buffer, are released to prefill
 instances, and decode on ranks that share an engine ([semantics.md](semantics.md)). An agent answers
 some of the scheduler's questions; the rules of the `scheduler` argument answer the others. The same
-texts are the docstrings: `help(sbs_gym.envs.environments.WindowEnv)`.
+texts are the docstrings: `from sbs_gym.envs.environments import WindowEnv; help(WindowEnv)`.
 """.strip()
 
 _EXAMPLES = """

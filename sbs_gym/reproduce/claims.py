@@ -19,7 +19,8 @@ VERDICTS = {
     EXCEEDS: "the interval lies wholly above the range",
     SHORT: "the interval lies wholly below the range",
     DIFFERS: "the law's number lies outside the interval",
-    UNDECIDED: "an end of the range lies inside the interval, or nothing steady was measured",
+    UNDECIDED: "the lower end of the range lies inside the interval (of a range without one, the "
+    "upper end), the interval around a law's number is too wide, or nothing steady was measured",
 }
 _HOLDS = {HOLDS: True, EXCEEDS: True, SHORT: False, DIFFERS: False}  # undecided: neither
 _LEAST_PRECISION = 0.05  # of a law's number: an interval wider than this decides nothing

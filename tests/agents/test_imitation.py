@@ -102,16 +102,16 @@ def test_an_agent_learns_windows_from_an_agent_and_ranks_from_rules(tmp_path):
     model, env = model_of(windows)
     model.learn(256)
     with torch.no_grad():
-        model.policy.mlp_extractor.window.weight *= 300.0  # sure of what it does
+        model.policy.mlp_extractor.window.weight *= 100.0  # sure of what it does
     export(model, env, tmp_path / "windows.npz")
-    config = tiny(tmp_path / "s", experiment="serving_ppo")
+    config = tiny(tmp_path / "s", "policy.width=48", experiment="serving_ppo")
     student, whole = model_of(config)
     given = ImitationConfig(
         rule="sbs",
         windows=str(tmp_path / "windows.npz"),
-        decisions=3_000,
-        epochs=30,
-        learning_rate=1e-2,
+        decisions=4_000,
+        epochs=50,
+        learning_rate=2e-2,
     )
     share = imitate(student, [whole, env], given, seed=0)
     for one in (env, whole):

@@ -130,7 +130,7 @@ class Pictures:
             alt=f"KV on every decode rank over {end_s - start_s:.0f} seconds under "
             f"{words(short)}, as heat maps on one scale.",
             caption="One line is one rank. Every step waits for the fullest of them; an even map "
-            "is a fast instance.",
+            "is a fast instance. This is one run; the chapter on balance has means over seeds.",
         )
 
 
@@ -173,6 +173,9 @@ def _paragraphs(runs: Mapping[str, Result]) -> list[str]:
         "The same requests, the same luck of the engines, two rules. A request that reaches a busy "
         "engine waits for the whole pass to end, and nobody can move it any more.",
         *parts,
+        "Bubbles are ranks that wait at the barrier for the fullest one; passes have them under "
+        "either rule. What staggering shortens is the queue in the engines, and the passes, which "
+        "are not filled with whatever happened to arrive.",
     ]
 
 

@@ -140,13 +140,14 @@ def _interval(values: Sequence[float]) -> Measured:
 
 
 def _paragraphs(claims: Sequence[Claim]) -> list[str]:
-    held = sum(claim.verdict == "holds" for claim in claims)
+    laws = [claim for claim in claims if claim.allowed.exact]
+    held = sum(claim.verdict == "holds" for claim in laws)
     lines = [
         "A pass cannot be joined once it has begun. Whoever is bound to one engine on arrival "
         "waits on average half a pass, T/2. Whoever may take the next of N engines whose passes "
         "begin one after another waits T/(2N). If the engines begin at random it is T/(N+1): the "
         "stagger itself is worth the difference.",
-        f"The simulator agrees with theory in {held} of {len(claims)} of these settings; constant "
+        f"The simulator agrees with theory in {held} of {len(laws)} of these settings; constant "
         "passes, chunks without a limit, no link delays.",
     ]
     alone = [claim for claim in claims if claim.id == "queueing_stagger_alone"]

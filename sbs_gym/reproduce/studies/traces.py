@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sbs_gym.errors import ConfigError
 from sbs_gym.reproduce.panels import Panel, PanelStudy
 from sbs_gym.reproduce.ratios import TTFT, best_immediate
 from sbs_gym.reproduce.sheets import (
@@ -20,6 +21,7 @@ from sbs_gym.reproduce.sheets import (
 from sbs_gym.reproduce.studies.ttft_qps import ttft_claims
 from sbs_gym.reproduce.study import Chapter, Saved
 from sbs_gym.reproduce.text import told
+from sbs_gym.workload.trace.load import load_trace
 
 # Where a preset says nothing about traces.
 _DEFAULTS: Mapping[str, Any] = {
@@ -97,7 +99,21 @@ def traces_of(section: Mapping[str, Any], paths: Sequence[str], load: float | No
         )
         for path in dict.fromkeys(paths)
     )
+    for panel in panels:
+        _require_times(panel)
     return Traces(panels=panels, subject=subject)
+
+
+def _require_times(panel: Panel) -> None:
+    """Raise ConfigError, before anything is run, unless the trace says when requests arrived."""
+    workload = next(iter(panel.configs().values())).workload
+    _, report = load_trace(workload)
+    if not report.has_arrivals:
+        notes = "".join(f"; {note}" for note in report.notes)
+        raise ConfigError(
+            f"trace={workload.path!r}: no arrival times were read{notes}; expected a column such "
+            "as arrived_at, with input_tokens and output_tokens"
+        )
 
 
 def _folder(path: str) -> str:
