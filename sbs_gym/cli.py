@@ -20,7 +20,7 @@ COMMANDS = {
     "memory": ("memory", "what fills a GPU, and the room left for KV"),
     "drain": ("drain", "how fast a backlog drains under several schedulers"),
     "watch": ("watch", "a run as it happens, in the terminal or as a GIF"),
-    "trace-export": ("trace_export", "a run as a trace for Perfetto and chrome://tracing"),
+    "trace-export": ("trace_export", "a run as a trace for Perfetto"),
     "list": ("catalogue", "schedulers, workloads, arrivals, clusters, timings, trace formats"),
     "traces": ("traces", "describe PATH: what a request trace holds"),
     "timing": ("timing", "fit | validate | passes | steps | sensitivity: how long passes take"),

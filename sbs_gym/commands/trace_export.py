@@ -1,4 +1,4 @@
-"""`sbs-gym trace-export`: a run as a trace that Perfetto and chrome://tracing open."""
+"""`sbs-gym trace-export`: a run as a trace that Perfetto opens."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ OWN = ("output", "run", "start_s", "end_s")
 HELP = """
 sbs-gym trace-export output=FILE.json[.gz] [key=value ...]
 
-Write a run as a trace that ui.perfetto.dev and chrome://tracing open: every prefill instance with
-its passes and, rank by rank, work and bubble; every decode instance with its steps, batch and KV;
-the scheduler with its releases, its buffer, and every request from arrival to its last token, with
-arrows from release through pass to decode step.
+Write a run as a trace that ui.perfetto.dev opens (and chrome://tracing, where a browser has it):
+every prefill instance with its passes and, rank by rank, work and bubble; every decode instance
+with its steps, batch and KV; the scheduler with its releases, its buffer, and every request from
+arrival to its last token, with arrows from release through pass to decode step.
 
   output     FILE.json, or FILE.json.gz for a small file
   run        DIR that `sbs-gym simulate output_dir=DIR` wrote; otherwise the other words describe
@@ -60,7 +60,7 @@ def run(words: Sequence[str]) -> None:
     trace = trace_of(_result(own, rest), start_s=start_s, end_s=end_s)
     write_all(path.parent, {path.name: lambda part: _write(part, trace, path.name)})
     print(f"{len(trace['traceEvents']):,} events written to {path}")
-    print("open it in ui.perfetto.dev or chrome://tracing; the file stays on this machine")
+    print("open it in ui.perfetto.dev; the file stays on this machine")
 
 
 def _output(own: dict[str, str]) -> Path:

@@ -62,7 +62,6 @@ _WIDTH_AT = slice(16, 20)  # bytes of a PNG that hold its width, in pixels
 _SHOWN = 0.65  # of these pixels: letters of a figure are then as large as those of the page
 _GOOD, _BAD, _OPEN = "good", "bad", "open"
 TONES = (_GOOD, _BAD, _OPEN)
-_BREAKS_AFTER = (":", "=", "_")
 
 
 def escape(text: str) -> str:
