@@ -7,7 +7,6 @@ learning curves of all trainings.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from agents.files import BEST, RESULT, TABLES
 from agents.statistics import median_place
 from sbs_gym.artifacts import (
     CONFIG_FILE,
+    file_digest,
     read_json,
     read_yaml,
     require_files,
@@ -109,7 +109,7 @@ def _finished(run: Path) -> dict[str, Any]:
 
 def _require_played(evaluation: Path, runs: Sequence[Path]) -> None:
     """Raise ConfigError unless an evaluation played the weights of one of the runs, as they are."""
-    ours = {hashlib.sha256((run / BEST).read_bytes()).hexdigest() for run in runs}
+    ours = {file_digest(run / BEST) for run in runs}
     told = [read_json(file) for name in TABLES if (file := evaluation / name).is_file()]
     played = {
         digest

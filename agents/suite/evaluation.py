@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -211,9 +210,7 @@ def _described(policy: Policy) -> Mapping[str, Any]:
     return {
         "words": list(policy.words),
         "tasks": list(policy.tasks),
-        "weights": {
-            str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in policy.weights
-        },
+        "weights": {str(path): artifacts.file_digest(path) for path in policy.weights},
     }
 
 

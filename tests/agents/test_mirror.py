@@ -74,8 +74,10 @@ def test_every_policy_is_a_run_of_its_own_and_rules_are_baselines(monkeypatch, t
 
 
 def test_a_disabled_mirror_makes_no_run(monkeypatch):
-    monkeypatch.setattr(mirrored, "Mirror", None)  # calling it would fail
+    made = []
+    monkeypatch.setattr(mirrored, "Mirror", lambda *args, **kwargs: made.append(args))
     mirrored.mirror_evaluation(WandbConfig(mode="disabled"), None, SUITE)
+    assert made == []
 
 
 def test_words_choose_the_mirror_over_the_environment(monkeypatch):
