@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,21 +65,26 @@ class RequestTable:
         count = len(self.arrived_at_s)
         if len(self.input_tokens) != count or len(self.output_tokens) != count:
             raise ConfigError(f"request table {self.name!r}: columns differ in length")
-        if count and not np.isfinite(self.arrived_at_s).all():
-            raise ConfigError(f"request table {self.name!r}: arrived_at_s must be finite")
-        if count and (self.arrived_at_s[1:] < self.arrived_at_s[:-1]).any():
+        if count and not (self.arrived_at_s[1:] >= self.arrived_at_s[:-1]).all():
+            self._require_finite()  # what is not a number is never in order
             raise ConfigError(f"request table {self.name!r}: arrived_at_s must not fall")
+        if count and not math.isfinite(self.arrived_at_s[-1] - self.arrived_at_s[0]):
+            self._require_finite()
         if count and int(self.input_tokens.min()) < 1:
             raise ConfigError(f"request table {self.name!r}: input_tokens must be at least 1")
         for column in self._arrays():
             column.setflags(write=False)
+
+    def _require_finite(self) -> None:
+        if not np.isfinite(self.arrived_at_s).all():
+            raise ConfigError(f"request table {self.name!r}: arrived_at_s must be finite")
 
     def __len__(self) -> int:
         """Return the number of requests."""
         return len(self.arrived_at_s)
 
     def _arrays(self) -> list[NDArray[np.generic]]:
-        values = [getattr(self, field.name) for field in fields(self)]
+        values = [getattr(self, name) for name in self.__slots__]
         if self.blocks is not None:
             values += [self.blocks.hashes, self.blocks.offsets]
         return [value for value in values if isinstance(value, np.ndarray)]

@@ -23,6 +23,7 @@ _HOT = (
     "buffer",
     "instances",
     "ranks",
+    "starts",
     "views",
     "rank_views",
     "signals",

@@ -130,6 +130,7 @@ def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignor
             return
         if status == _DONE:
             _settle(w)
+        let_time_pass(w, w.clock.now_s)
         agent.starts = agent.stage == _STARTING
         agent.stage = _SHADOWING
     if shadows and not _follow(w, shadow, rules, out):
@@ -158,7 +159,6 @@ def _settle(w):  # type: ignore[no-untyped-def]
     drained = clock.num_done == w.setup.num_requests and not agent.goes_on
     if not drained:
         clock.now_s = agent.until_s
-    let_time_pass(w, clock.now_s)
 
 
 @inlined

@@ -65,9 +65,10 @@ class Worlds:
         world = arena.worlds[e]
         put_requests(world, episode.table, self._blank_requests, self._blank_decodes)
         setup, count = world.setup, len(episode.table)
-        setup.seed = episode.seed
-        setup.num_requests = setup.end_measured = world.clock.num_measured_left = count
-        world.agent.goes_on = not episode.exhausts
+        setup["seed"] = episode.seed
+        setup["num_requests"] = setup["end_measured"] = count
+        world.clock["num_measured_left"] = count
+        world.agent["goes_on"] = not episode.exhausts
         self._warm_up(e, episode.warmup_s)
         row = self.shadows + e if self.shadows else 0
         if row:

@@ -66,13 +66,15 @@ def pop_event(w):  # type: ignore[no-untyped-def]
 @inlined
 def _copy_event(events, to, origin):  # type: ignore[no-untyped-def]
     a, b = events[to], events[origin]
-    a.time_s = b.time_s
-    a.seq = b.seq
-    a.kind = b.kind
-    a.instance = b.instance
-    a.first = b.first
-    a.end = b.end
-    a.budget = b.budget
+    time_s, seq, kind, instance = b.time_s, b.seq, b.kind, b.instance
+    first, end, budget = b.first, b.end, b.budget
+    a.time_s = time_s  # written after all has been read: as a block of memory
+    a.seq = seq
+    a.kind = kind
+    a.instance = instance
+    a.first = first
+    a.end = end
+    a.budget = budget
 
 
 @inlined

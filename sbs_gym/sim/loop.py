@@ -16,7 +16,13 @@ from sbs_gym.sim.handoff import (
     join_waiting_from_log,
     reject,
 )
-from sbs_gym.sim.prefill import consider_start, deliver_release, finish_pass, start_pass
+from sbs_gym.sim.prefill import (
+    consider_start,
+    deliver_release,
+    finish_pass,
+    start_pass,
+    take_start,
+)
 from sbs_gym.sim.reports import note_report, sample
 from sbs_gym.sim.state import Kind, Phase, Status
 from sbs_gym.sim.tally import let_time_pass, tally_arrival
@@ -61,7 +67,6 @@ def advance(w):  # type: ignore[no-untyped-def]
                 clock.now_s = min(clock.now_s if now == math.inf else now, w.setup.stop_at_s)
                 let_time_pass(w, clock.now_s)
                 return _DONE
-            let_time_pass(w, now)
             clock.now_s = now
             clock.instants_left -= 1
             clock.signal_came = 0
@@ -122,23 +127,24 @@ def event_slack(w):  # type: ignore[no-untyped-def]
 
 @inlined
 def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
-    """Handle the heap's events of this instant whose kind comes before `before_kind`.
+    """Handle the events of this instant whose kind comes before `before_kind`.
 
     Returns whether that was possible: False asks for a larger heap.
     """
     clock = w.clock
-    while clock.num_events > 0:
+    while True:
         event = w.events[0]
-        if event.time_s > clock.now_s or event.kind >= before_kind:
-            return True
-        kind, i, first = event.kind, event.instance, event.first
-        end, budget = event.end, event.budget
-        if kind in (_PASS_END, _STEP_END):
-            needed = event_slack(w) + clock.num_waiting
-            needed += most_evictions(w, i) if kind == _STEP_END else _num_finishing(w, i)
-            if clock.event_capacity - clock.num_events < needed:
+        if clock.num_events > 0 and event.time_s <= clock.now_s and event.kind < before_kind:
+            kind, i, first = event.kind, event.instance, event.first
+            end, budget = event.end, event.budget
+            if not _has_room_after(w, kind, i):
                 return False
-        pop_event(w)
+            pop_event(w)
+        elif before_kind == _ANY_KIND and clock.first_start < clock.end_start:
+            kind, i = _PASS_START, take_start(w)
+            first = end = budget = 0
+        else:
+            return True
         if kind == _PASS_END:
             finish_pass(w, i)
         elif kind == _SIGNAL:
@@ -152,7 +158,16 @@ def _handle_events(w, before_kind):  # type: ignore[no-untyped-def]
             start_pass(w, i)
         else:
             _handle_decode_event(w, kind, i, first)
-    return True
+
+
+@inlined
+def _has_room_after(w, kind, i):  # type: ignore[no-untyped-def]
+    """Return whether the event heap takes what an event of this kind may lead to."""
+    if kind != _PASS_END and kind != _STEP_END:
+        return True
+    needed = event_slack(w) + w.clock.num_waiting
+    needed += most_evictions(w, i) if kind == _STEP_END else _num_finishing(w, i)
+    return w.clock.event_capacity - w.clock.num_events >= needed
 
 
 @inlined

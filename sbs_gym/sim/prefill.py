@@ -20,7 +20,6 @@ from sbs_gym.timing.luck import pass_jitter, signal_lost
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s, rank_cost_s
 
 _PASS_END, _SIGNAL = int(Kind.PASS_END), int(Kind.SIGNAL)
-_PASS_START = int(Kind.PASS_START)
 _ON_RELEASE, _FREE_RUNNING = int(StartRule.ON_RELEASE), int(StartRule.FREE_RUNNING)
 
 
@@ -62,7 +61,17 @@ def consider_start(w, i):  # type: ignore[no-untyped-def]
         allowed = _any_rank_may_start(w, i)
     if allowed:
         instance.start_scheduled = 1
-        push_event(w, w.clock.now_s, _PASS_START, i, 0, 0, 0)
+        if w.clock.first_start == w.clock.end_start:
+            w.clock.first_start = w.clock.end_start = 0
+        w.starts[w.clock.end_start] = i
+        w.clock.end_start += 1
+
+
+@inlined
+def take_start(w):  # type: ignore[no-untyped-def]
+    """Return the instance whose pass, scheduled for this instant, is the next to start."""
+    w.clock.first_start += 1
+    return w.starts[w.clock.first_start - 1]
 
 
 @inlined

@@ -157,6 +157,8 @@ CLOCK = dtype_of(
     ("num_measured_left", np.int64),
     ("num_events", np.int64),
     ("next_seq", np.int64),
+    ("first_start", np.int64),  # passes of this instant: starts[first_start:end_start]
+    ("end_start", np.int64),
     ("num_passes", np.int64),
     ("first_signal", np.int64),  # ring of signals under way: [first_signal, next_signal)
     ("next_signal", np.int64),
@@ -305,6 +307,7 @@ class World(NamedTuple):
     instances: NDArray[Any]  # (num_prefill,)
     ranks: NDArray[Any]  # (num_prefill * dp,)
     rank_kv: NDArray[Any]  # (num_prefill * dp,)
+    starts: NDArray[np.int64]  # instances in the order in which they start a pass, (num_prefill,)
     views: NDArray[Any]  # (num_prefill,)
     rank_views: NDArray[Any]  # (num_prefill * dp,)
     events: NDArray[Any]  # binary heap, (capacity,)

@@ -49,6 +49,7 @@ def _lost_share(x):  # type: ignore[no-untyped-def]
 @inlined
 def tally_arrival(w):  # type: ignore[no-untyped-def]
     """Count an arrival."""
+    let_time_pass(w, w.clock.now_s)
     w.tally.num_waiting += 1
 
 
@@ -58,6 +59,7 @@ def tally_first_token(w, r, goes_on):  # type: ignore[no-untyped-def]
     tally = w.tally
     if not tally.on:
         return
+    let_time_pass(w, w.clock.now_s)
     tally.num_waiting -= 1
     if goes_on:
         tally.num_decoding += 1
@@ -71,6 +73,7 @@ def tally_finish(w, r):  # type: ignore[no-untyped-def]
     tally, request = w.tally, w.requests[r]
     if not tally.on:
         return
+    let_time_pass(w, w.clock.now_s)
     tally.num_decoding -= 1
     gaps = np.int64(request.output_tokens) - 1
     allowed_s = tally.tpot_target_s * gaps
@@ -87,6 +90,7 @@ def tally_rejection(w, r):  # type: ignore[no-untyped-def]
     tally = w.tally
     if not tally.on:
         return
+    let_time_pass(w, w.clock.now_s)
     tally.num_waiting -= 1
     cost_s = max(tally.until_s - w.clock.now_s, 4.0 * _allowed_ttft_s(w, r))
     tally.rejection -= cost_s
@@ -103,7 +107,9 @@ def tally_pass(w, tokens, bubble_s):  # type: ignore[no-untyped-def]
     tally.input_tokens += tokens
     tally.prefill_bubble -= bubble_s
     value = tally.weight_input_tokens * tokens - tally.weight_prefill_bubble * bubble_s
-    tally.reward += tally.discount * value
+    if value != 0.0:
+        let_time_pass(w, w.clock.now_s)
+        tally.reward += tally.discount * value
 
 
 @inlined
@@ -115,7 +121,9 @@ def tally_step(w, tokens, bubble_s):  # type: ignore[no-untyped-def]
     tally.output_tokens += tokens
     tally.decode_bubble -= bubble_s
     value = tally.weight_output_tokens * tokens - tally.weight_decode_bubble * bubble_s
-    tally.reward += tally.discount * value
+    if value != 0.0:
+        let_time_pass(w, w.clock.now_s)
+        tally.reward += tally.discount * value
 
 
 @inlined

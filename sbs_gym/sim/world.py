@@ -70,6 +70,7 @@ def build_world(
         instances=_instances(num, cluster.chunk_tokens),
         ranks=_ranks(num * dp),
         rank_kv=_rank_kv(num * dp, int(setup.prefill_kv_tokens)),
+        starts=np.zeros(num, dtype=np.int64),
         views=_views(num, cluster.chunk_tokens),
         rank_views=_rank_views(num * dp),
         events=np.zeros(capacity, dtype=state.EVENT),
