@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sbs_gym.jit import inlined
 from sbs_gym.schedulers.serve import serve
-from sbs_gym.sim.state import Status
+from sbs_gym.sim.codes import Status
 
 _PASSES_FULL, _STEPS_FULL = int(Status.PASSES_FULL), int(Status.STEPS_FULL)
 

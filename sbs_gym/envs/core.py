@@ -20,9 +20,10 @@ from sbs_gym.envs.tasks import Task, action_layout
 from sbs_gym.envs.worlds import WORLD_ENTRIES, Worlds
 from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.sim.agent_state import TERMS
+from sbs_gym.sim.codes import Status
 from sbs_gym.sim.features import num_features
 from sbs_gym.sim.records import RunRecords
-from sbs_gym.sim.state import Status, World
+from sbs_gym.sim.state import World
 
 _MOST_ATTEMPTS = 100
 _KEPT = ("seen", "legal", "num_invalid", "seeds", "numbers")  # in a stored state

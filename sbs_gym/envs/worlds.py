@@ -24,8 +24,9 @@ from sbs_gym.schedulers.driver import GROW, has_context, terms_of
 from sbs_gym.schedulers.rules import RULES, encode_rules
 from sbs_gym.schedulers.seat import ActionLayout, seat_agent
 from sbs_gym.sim.agent_state import Reask
+from sbs_gym.sim.codes import Status
 from sbs_gym.sim.records import RunRecords
-from sbs_gym.sim.state import Status, World
+from sbs_gym.sim.state import World
 from sbs_gym.sim.world import Terms, build_world, collect_records
 from sbs_gym.timing.model import TimingModel
 from sbs_gym.types import RequestTable

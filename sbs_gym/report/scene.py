@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sbs_gym.sim.state import Kind, Life, World
+from sbs_gym.sim.codes import Kind, Life
+from sbs_gym.sim.state import World
 from sbs_gym.timing.model import rank_cost_s
 from sbs_gym.types import FloatArray, IntArray
 

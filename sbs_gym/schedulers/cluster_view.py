@@ -24,7 +24,8 @@ from sbs_gym.schedulers.views import (
     RequestView,
 )
 from sbs_gym.sim.agent_state import Question
-from sbs_gym.sim.state import Life, World
+from sbs_gym.sim.codes import Life
+from sbs_gym.sim.state import World
 
 _HELD = (int(Life.BUFFERED), int(Life.ASIDE))
 _Part = TypeVar("_Part")

@@ -17,7 +17,7 @@ from sbs_gym.schedulers.registry import QUESTIONS, custom_scheduler, questions_o
 from sbs_gym.schedulers.rules import Budget
 from sbs_gym.schedulers.views import BoolArray
 from sbs_gym.sim.agent_state import Question
-from sbs_gym.sim.state import Order
+from sbs_gym.sim.codes import Order
 
 _METHODS = {question: method for method, question in QUESTIONS.items()}
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.agent_state import Pause, Question
 from sbs_gym.sim.buffer import past_limit
+from sbs_gym.sim.codes import Order
 from sbs_gym.sim.handoff import blocks_for
 from sbs_gym.sim.reports import known_blocks
-from sbs_gym.sim.state import Order
 
 _RELEASE, _PREFILL = int(Question.RELEASE), int(Question.PREFILL)
 _DECODE = int(Question.DECODE)

@@ -12,8 +12,8 @@ from sbs_gym.schedulers.routing import choose_instance, next_ready
 from sbs_gym.schedulers.rules import LimitAction, Release
 from sbs_gym.sim.agent_state import Pause, Question, Reask
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer
+from sbs_gym.sim.codes import StartRule
 from sbs_gym.sim.loop import send_release
-from sbs_gym.sim.state import StartRule
 from sbs_gym.sim.view import begin_pass, begin_release, note_release, release_lead_s
 
 _SIZE_OR_TIMEOUT, _FIXED_WINDOW = int(Release.SIZE_OR_TIMEOUT), int(Release.FIXED_WINDOW)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from sbs_gym.jit import inlined
+from sbs_gym.sim.codes import Life, Order
 from sbs_gym.sim.heap import sift_down, sift_up
-from sbs_gym.sim.state import Life, Order
 
 _BUFFERED, _ASIDE = int(Life.BUFFERED), int(Life.ASIDE)
 _AGE_LONGEST, _LONGEST = int(Order.AGE_LONGEST), int(Order.LONGEST)

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from sbs_gym.jit import compiled, inlined
+from sbs_gym.sim.codes import Kind
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.handoff import (
     blocks_for,
@@ -22,7 +23,6 @@ from sbs_gym.sim.handoff import (
 )
 from sbs_gym.sim.heap import sift_down, sift_up
 from sbs_gym.sim.skew import skew_now
-from sbs_gym.sim.state import Kind
 from sbs_gym.sim.tally import tally_finish, tally_step
 from sbs_gym.timing.decode import decode_rank_cost_s, decode_step_s
 from sbs_gym.timing.luck import pass_jitter

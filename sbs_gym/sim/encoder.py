@@ -11,10 +11,10 @@ import numpy as np
 from sbs_gym.jit import compiled, inlined
 from sbs_gym.sim.agent_state import NUM_BINS, NUM_LENGTHS, SHORT_BINS, Question
 from sbs_gym.sim.buffer import oldest_in_buffer
+from sbs_gym.sim.codes import Life
 from sbs_gym.sim.features import Group
 from sbs_gym.sim.reports import known_blocks, known_kv_tokens, known_requests, known_waiting
 from sbs_gym.sim.sight import dispersion, tokens_per_s, watch_arrivals
-from sbs_gym.sim.state import Life
 from sbs_gym.sim.view import leftover_cost
 
 _BUFFERED = int(Life.BUFFERED)

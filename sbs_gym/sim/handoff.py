@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 from sbs_gym.jit import inlined
+from sbs_gym.sim.codes import Kind, Life
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.reports import ask_for_sample, note_grant
-from sbs_gym.sim.state import Kind, Life
 from sbs_gym.sim.tally import tally_rejection
 
 _TRANSFER_END, _STEP_START = int(Kind.TRANSFER_END), int(Kind.STEP_START)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sbs_gym.jit import inlined
 from sbs_gym.sim.buffer import add_to_buffer
+from sbs_gym.sim.codes import Kind, Phase, Status
 from sbs_gym.sim.decode import finish_step, most_evictions, queue_on_rank, start_step
 from sbs_gym.sim.events import next_instant, pop_event, push_event
 from sbs_gym.sim.handoff import (
@@ -24,7 +25,6 @@ from sbs_gym.sim.prefill import (
     take_start,
 )
 from sbs_gym.sim.reports import note_report, sample
-from sbs_gym.sim.state import Kind, Phase, Status
 from sbs_gym.sim.tally import let_time_pass, tally_arrival
 from sbs_gym.sim.view import note_signal, note_watchdog
 

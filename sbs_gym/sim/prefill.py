@@ -11,10 +11,10 @@ import math
 import numpy as np
 
 from sbs_gym.jit import inlined
+from sbs_gym.sim.codes import Kind, StartRule
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.handoff import finish_request, hand_over, may_begin, note_blocked
 from sbs_gym.sim.skew import skew_now
-from sbs_gym.sim.state import Kind, StartRule
 from sbs_gym.sim.tally import tally_first_token, tally_pass
 from sbs_gym.timing.luck import pass_jitter, signal_lost
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s, rank_cost_s

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from sbs_gym.jit import compiled, inlined
+from sbs_gym.sim.codes import Kind
 from sbs_gym.sim.events import push_event
-from sbs_gym.sim.state import Kind
 
 _SAMPLE, _REPORT = int(Kind.SAMPLE), int(Kind.REPORT)
 

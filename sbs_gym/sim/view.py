@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from sbs_gym.jit import inlined
+from sbs_gym.sim.codes import Life, StartRule
 from sbs_gym.sim.prefill import affordable, chunk_cost, cost_limit
-from sbs_gym.sim.state import Life, StartRule
 from sbs_gym.timing.model import empty_pass_s, prefill_pass_s
 
 _DISPATCHED = int(Life.DISPATCHED)

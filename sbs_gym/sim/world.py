@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from sbs_gym.config.cluster import START_RULES, ClusterConfig
 from sbs_gym.config.timing import LinearTiming
 from sbs_gym.sim import agent_state, state
+from sbs_gym.sim.codes import Kind, Order, StartRule
 from sbs_gym.sim.decode_world import collect_decode, decode_arrays, decode_setup, longer
 from sbs_gym.sim.events import push_event
 from sbs_gym.sim.records import PASS_RECORD, REQUEST_RECORD, RunRecords
-from sbs_gym.sim.state import Kind, Order, StartRule, World
+from sbs_gym.sim.state import World
 from sbs_gym.timing.decode import DecodeTiming
 from sbs_gym.timing.model import TimingModel, build_timing
 from sbs_gym.types import RequestTable

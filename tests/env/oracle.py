@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from sbs_gym.capacity import timing_for
+from sbs_gym.sim.codes import Life
 from sbs_gym.sim.features import DECODE_RANK, GLOBAL, INSTANCE, RANK, REQUEST, Feature, Group
-from sbs_gym.sim.state import Life
 
 RELEASE, PREFILL, DECODE = 1, 2, 4
 Rows = list[dict[str, float]]

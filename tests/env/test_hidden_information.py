@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sbs_gym.sim.state import Kind
+from sbs_gym.sim.codes import Kind
 from sbs_gym.types import RequestTable
 from tests.env.small import (
     DECODING,

@@ -12,7 +12,7 @@ from sbs_gym.envs.core import InvalidActionError
 from sbs_gym.envs.single import SchedulingEnv
 from sbs_gym.errors import ConfigError
 from sbs_gym.sim.agent_state import Question
-from sbs_gym.sim.state import Life
+from sbs_gym.sim.codes import Life
 from tests.env.setups import (
     BUDGET,
     DECODE,
