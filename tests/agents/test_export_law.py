@@ -36,6 +36,7 @@ CASES = {
     "sets": ("window_budget_ppo", ()),
     "sets, all questions": ("serving_ppo", ("policy.relative=false",)),
     "sets, beside their mean": ("serving_ppo", ("policy.relative=true",)),
+    "sets, windows in parts": ("serving_ppo", ("policy.factored=true",)),
 }
 
 
@@ -47,7 +48,7 @@ def make_lively(model):
     for name in ("window", "leave", "prefill", "decode"):
         if hasattr(extractor, name):
             part = getattr(extractor, name)
-            parts.append(getattr(part, "score", part))
+            parts += getattr(part, "parts", [getattr(part, "score", part)])
     with torch.no_grad():
         for part in parts:
             part.weight *= 100.0
