@@ -27,7 +27,6 @@ from agents.time_aware.rollouts import (
     TimeAwarePPO,
     TimeAwareRolloutBuffer,
 )
-from sbs_gym.envs.tasks import Task
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 from sbs_gym.schedulers.seat import ActionLayout
@@ -204,24 +203,18 @@ def _set_policy(
     config: TrainConfig, env: TrainingEnv | MixedEnv, statistics: Statistics
 ) -> dict[str, Any]:
     return {
-        "heads": heads_of(env.core.layout, env.core.task, factored=config.policy.factored),
+        "heads": heads_of(env.core.layout),
         "width": config.policy.width,
         "relative": config.policy.relative,
         "statistics": statistics,
     }
 
 
-def heads_of(layout: ActionLayout, task: Task, *, factored: bool) -> Heads:
+def heads_of(layout: ActionLayout) -> Heads:
     """Return which answers the action space of an environment asks of a set policy."""
     if layout.form == "box":
         raise ConfigError("env.action='box': a set policy chooses; expected 'discrete'")
     windows = layout.num_windows
     if layout.form == "multi":
         windows = NUM_MULTIPLIERS + windows // NUM_MULTIPLIERS  # one choice behind the other
-    parts = (NUM_MULTIPLIERS, task.num_budgets, task.num_orders)
-    return Heads(
-        windows=windows,
-        window_parts=parts if factored and windows and layout.form != "multi" else (),
-        prefill=layout.num_prefill > 0,
-        decode=layout.num_decode > 0,
-    )
+    return Heads(windows=windows, prefill=layout.num_prefill > 0, decode=layout.num_decode > 0)

@@ -105,9 +105,6 @@ class PolicyConfig:
         relative: A set policy sees every row beside the mean of its group too, and its pointers
             add a linear score of what they see: ranks differ little from each other, compared
             with how the load of all of them varies.
-        factored: The logit of a window of a set policy is the sum of one for its length, one for
-            its budget and one for its order: given what is seen they are chosen apart, and what
-            is learned of one holds with every other.
         critic_sees_baseline: Show the critic, and it alone, how far the baseline's run is; without
             env.reward.baseline, and for dqn, nothing.
     """
@@ -116,7 +113,6 @@ class PolicyConfig:
     layers: tuple[int, ...] = (64, 64)
     width: int = 64
     relative: bool = False
-    factored: bool = False
     critic_sees_baseline: bool = True
 
     def __post_init__(self) -> None:

@@ -31,14 +31,11 @@ class Heads:
 
     Attributes:
         windows: Logits of the window segment, 0 for none.
-        window_parts: Number of lengths, budgets and orders, whose logits add up to those of the
-            windows; empty if every window has a logit of its own.
         prefill: Whether prefill ranks are chosen, behind them to leave the request.
         decode: Whether decode ranks are chosen.
     """
 
     windows: int = 0
-    window_parts: tuple[int, ...] = ()
     prefill: bool = False
     decode: bool = False
 
@@ -149,40 +146,6 @@ class Pointer(nn.Module):
         return logits[..., 0]
 
 
-class SumOfParts(nn.Module):
-    """Logits of combinations, choices of the last part changing fastest: their logits, added.
-
-    Attributes:
-        weight, bias: Those of the one linear layer that gives the same logits.
-    """
-
-    def __init__(self, width: int, parts: tuple[int, ...]) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList([_linear(width, count, gain=_SMALL) for count in parts])
-
-    def forward(self, joint: torch.Tensor) -> torch.Tensor:
-        """Return a logit per combination, shape (batch, combinations)."""
-        return nn.functional.linear(joint, self.weight, self.bias)
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """Shape (combinations, width)."""
-        return _sums([part.weight for part in self.parts])
-
-    @property
-    def bias(self) -> torch.Tensor:
-        """Shape (combinations,)."""
-        return _sums([part.bias for part in self.parts])
-
-
-def _sums(rows: list[torch.Tensor]) -> torch.Tensor:
-    """Return the sum of one row of each tensor, for every combination."""
-    total = rows[0]
-    for more in rows[1:]:
-        total = (total[:, None] + more[None]).flatten(0, 1)
-    return total
-
-
 class SetActorCritic(nn.Module):
     """Actor and critic over sets, in the place of the MLP extractor of Stable-Baselines3.
 
@@ -198,11 +161,7 @@ class SetActorCritic(nn.Module):
         self.actor = SetTrunk(layout, width)
         self.critic = SetTrunk(layout, width, (*SINGLE, KEY))
         if heads.windows:
-            self.window = (
-                SumOfParts(width, heads.window_parts)
-                if heads.window_parts
-                else _linear(width, heads.windows, gain=_SMALL)
-            )
+            self.window = _linear(width, heads.windows, gain=_SMALL)
         if heads.prefill:
             self.prefill = Pointer(width, columns["ranks"])
             self.leave = _linear(width, 1, gain=_SMALL)

@@ -36,7 +36,6 @@ CASES = {
     "sets": ("window_budget_ppo", ()),
     "sets, all questions": ("serving_ppo", ("policy.relative=false",)),
     "sets, beside their mean": ("serving_ppo", ("policy.relative=true",)),
-    "sets, windows in parts": ("serving_ppo", ("policy.factored=true",)),
 }
 
 
@@ -48,7 +47,7 @@ def make_lively(model):
     for name in ("window", "leave", "prefill", "decode"):
         if hasattr(extractor, name):
             part = getattr(extractor, name)
-            parts += getattr(part, "parts", [getattr(part, "score", part)])
+            parts.append(getattr(part, "score", part))
     with torch.no_grad():
         for part in parts:
             part.weight *= 100.0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.policies.sets import SumOfParts
-from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 from tests.agents.tiny import model_of, tiny
 
 pytestmark = pytest.mark.usefixtures("few_observations")
@@ -73,22 +71,6 @@ def test_a_row_moves_its_own_logit_more_than_the_pooled_context_moves_others(pol
     moved = (after["ranks"] - before["ranks"]).abs().mean(dim=0)
     assert moved.argmax() == 3
     assert moved.min() > 0.0
-
-
-def test_a_factored_window_is_chosen_by_its_length_its_budget_and_its_order_apart():
-    num_lengths, num_budgets, num_orders = NUM_MULTIPLIERS, 6, 3
-    head = SumOfParts(8, (num_lengths, num_budgets, num_orders))
-    joint = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
-    lengths, budgets, orders = (part(joint) for part in head.parts)
-    logits = head(joint)
-    assert logits.shape == (5, num_lengths * num_budgets * num_orders)
-    for index in range(logits.shape[1]):  # as schedulers/questions.py reads an index
-        order, budget = index % num_orders, index // num_orders % num_budgets
-        length = index // (num_orders * num_budgets)
-        expected = lengths[:, length] + budgets[:, budget] + orders[:, order]
-        torch.testing.assert_close(logits[:, index], expected)
-    as_one_layer = joint @ head.weight.T + head.bias
-    torch.testing.assert_close(logits, as_one_layer)
 
 
 def test_what_was_learned_with_8_ranks_plays_16_and_144(tmp_path):
