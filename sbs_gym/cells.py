@@ -73,6 +73,11 @@ def inputs_of(config: RunConfig) -> dict[str, str]:
     return artifacts.input_digests(config.workload, config.timing)
 
 
+def sources_of(configs: Mapping[str, RunConfig]) -> dict[str, str]:
+    """Return where schedulers are not made of rules, each with the checksum of its file."""
+    return {k: v for one in configs.values() for k, v in source_of(one.scheduler).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class CellStore:
     """Finished cells in a directory, one file each, named by what it was run from.

@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 
 from sbs_gym import artifacts
-from sbs_gym.cells import Cell, CellStore, Finished, Progress, inputs_of, run_cells
+from sbs_gym.cells import Cell, CellStore, Finished, Progress, inputs_of, run_cells, sources_of
 from sbs_gym.config.run import RunConfig, run_from_mapping
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.metrics.columns import LENGTH_COLUMNS, SUMMARY_KEYS
 from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.result import code_digest
-from sbs_gym.schedulers.registry import source_of
 
 PAIRED_METRICS = ("ttft_mean_s", "ttft_p50_s", "ttft_p90_s", "ttft_p99_s")
 DECODE_METRICS = (
@@ -186,7 +185,7 @@ def compare(
         runs=runs,
         paired=paired_table(runs, _pairs(configs, chosen), _metrics(configs)),
         by_length=_length_table(done),
-        inputs={**inputs, **_sources(configs)},
+        inputs={**inputs, **sources_of(configs)},
         num_reused=num_reused,
     )
 
@@ -233,10 +232,6 @@ def ratio_interval(
         return math.nan if np.isposinf(logs).any() else 0.0, math.nan, math.nan, count
     mean, low, high = mean_interval(logs)
     return math.exp(mean), math.exp(low), math.exp(high), count
-
-
-def _sources(configs: Mapping[str, RunConfig]) -> dict[str, str]:
-    return {k: v for one in configs.values() for k, v in source_of(one.scheduler).items()}
 
 
 def _shared_mapping(configs: Mapping[str, RunConfig]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +16,22 @@ import pandas as pd
 
 from sbs_gym import artifacts
 from sbs_gym.capacity import capacities, decode_fill_frac
-from sbs_gym.cells import Cell, CellStore, Finished, Progress, inputs_of, run_cells, worker_pool
+from sbs_gym.cells import (
+    Cell,
+    CellStore,
+    Finished,
+    Progress,
+    inputs_of,
+    run_cells,
+    sources_of,
+    worker_pool,
+)
 from sbs_gym.compare import ratio_interval
 from sbs_gym.config.run import DEFAULT_NUM_REQUESTS, RunConfig
 from sbs_gym.errors import ConfigError, require_number
 from sbs_gym.metrics.intervals import mean_interval
 from sbs_gym.rate_search import LEAST_FRAC, RateSearch
 from sbs_gym.result import code_digest
-from sbs_gym.schedulers.registry import source_of
 
 FULL_FRAC = 0.95  # of its steady state: from here on decode counts as full
 _FILE = "capacity.json"
@@ -186,12 +195,8 @@ def find_capacity(
     )
     course = _Course({(name, one.seed + k): start for name in configs for k in range(seeds)})
     with contextlib.nullcontext(pool) if pool is not None else worker_pool(jobs) as workers:
-        while asked := course.next_runs(configs):
-            report = course.progress(progress)
-            done, num_reused = run_cells(
-                asked, store, inputs=inputs, jobs=jobs, progress=report, pool=workers
-            )
-            course.take(asked, done, num_reused)
+        play = functools.partial(run_cells, store=store, inputs=inputs, jobs=jobs, pool=workers)
+        course.finish(configs, play, progress)
     return SloCapacity(
         configs=dict(configs),
         num_seeds=seeds,
@@ -199,10 +204,7 @@ def find_capacity(
         fluid_per_s=guess,
         searches=course.searches,
         summaries=course.shown(),
-        inputs={
-            **inputs,
-            **{k: v for one in configs.values() for k, v in source_of(one.scheduler).items()},
-        },
+        inputs={**inputs, **sources_of(configs)},
         num_runs=course.num_runs,
         num_reused=course.num_reused,
     )
@@ -253,6 +255,17 @@ class _Course:
     num_runs: int = 0
     num_reused: int = 0
     _summaries: dict[tuple[Cell, float], Mapping[str, Any]] = field(default_factory=dict)
+
+    def finish(
+        self,
+        configs: Mapping[str, RunConfig],
+        play: Callable[..., tuple[dict[Cell, Finished], int]],
+        progress: Progress | None,
+    ) -> None:
+        """Play what the searches ask for until they are over; `play` is `run_cells` of a store."""
+        while asked := self.next_runs(configs):
+            done, num_reused = play(asked, progress=self.progress(progress))
+            self.take(asked, done, num_reused)
 
     def next_runs(self, configs: Mapping[str, RunConfig]) -> dict[Cell, RunConfig]:
         return {

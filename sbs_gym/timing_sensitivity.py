@@ -232,23 +232,7 @@ def sensitivity(
     made, left_out = changes(timing, frac)
     if not made:
         raise ConfigError(f"timing={timing.kind}: it has no number whose change is a duration")
-    per_ranking = [_cells(ranking, made, seeds) for ranking in rankings]
-    stores = [_open_store(ranking, output_dir) for ranking in rankings]
-    num_runs = sum(map(len, per_ranking))
-    done: dict[str, dict[Cell, Finished]] = {}
-    num_before = num_reused = 0
-    with worker_pool(jobs) as pool:
-        for ranking, cells, store in zip(rankings, per_ranking, stores, strict=True):
-            done[ranking.name], reused = run_cells(
-                cells,
-                store,
-                inputs=inputs_of(ranking.config),
-                jobs=jobs,
-                progress=_shifted(progress, num_before, num_runs),
-                pool=pool,
-            )
-            num_before += len(cells)
-            num_reused += reused
+    done, num_runs, num_reused = _run(rankings, made, seeds, output_dir, jobs, progress)
     return Sensitivity(
         rankings={ranking.name: ranking for ranking in rankings},
         frac=frac,
@@ -271,6 +255,35 @@ def _common_timing(rankings: Sequence[Ranking]) -> TimingConfig:
     if len(timings) != 1:
         raise ConfigError(f"{len(timings)} timings among the rankings; expected exactly one")
     return timings.pop()
+
+
+def _run(
+    rankings: Sequence[Ranking],
+    made: Sequence[Change],
+    seeds: int,
+    output_dir: str | Path | None,
+    jobs: int,
+    progress: Progress | None,
+) -> tuple[dict[str, dict[Cell, Finished]], int, int]:
+    """Return the runs of every ranking, how many there are in all, and how many were on disk."""
+    per_ranking = [_cells(ranking, made, seeds) for ranking in rankings]
+    stores = [_open_store(ranking, output_dir) for ranking in rankings]
+    num_runs = sum(map(len, per_ranking))
+    done: dict[str, dict[Cell, Finished]] = {}
+    num_before = num_reused = 0
+    with worker_pool(jobs) as pool:
+        for ranking, cells, store in zip(rankings, per_ranking, stores, strict=True):
+            done[ranking.name], reused = run_cells(
+                cells,
+                store,
+                inputs=inputs_of(ranking.config),
+                jobs=jobs,
+                progress=_shifted(progress, num_before, num_runs),
+                pool=pool,
+            )
+            num_before += len(cells)
+            num_reused += reused
+    return done, num_runs, num_reused
 
 
 def _cells(ranking: Ranking, made: Sequence[Change], seeds: int) -> dict[Cell, RunConfig]:
