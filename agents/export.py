@@ -19,8 +19,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from agents.envs import TrainingEnv
+from agents.inputs import ROWS, SINGLE
 from agents.mixed_env import MixedEnv
-from agents.policies.sets import ROWS, SINGLE, SetPolicy
+from agents.policies.sets import SetPolicy
 from sbs_gym.artifacts import write_all
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.learned import FORMAT

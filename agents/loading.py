@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.files import BEST
+from agents.inputs import CLIP, ROWS, SINGLE
 from sbs_gym.config.learned import read_weights_file, weights_path
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import scheduler_named
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 
-_CLIP = 10.0
-_ROWS = ("instances", "ranks", "decode_ranks")
 Array = NDArray[np.float32]
 
 
@@ -90,10 +89,10 @@ class LoadedAgent:
             found = {"flat": np.asarray(observation).shape[-1]}
             wanted = {"flat": len(self.arrays["mean"])}
         else:
-            single = [observation[name] for name in ("global", "request") if name in observation]
+            single = [observation[name] for name in SINGLE if name in observation]
             found = {"single": sum(np.asarray(part).shape[-1] for part in single)}
             wanted = {"single": len(self.arrays["single_mean"])}
-            for group in (name for name in _ROWS if f"{name}_mean" in self.arrays):
+            for group in (name for name in ROWS if f"{name}_mean" in self.arrays):
                 part = observation.get(group)
                 found[group] = 0 if part is None else np.asarray(part).shape[-1]
                 wanted[group] = len(self.arrays[f"{group}_mean"])
@@ -115,7 +114,7 @@ class LoadedAgent:
 
     def _perceptron(self, seen: Array) -> Array:
         a = self.arrays
-        values = np.clip((seen - a["mean"]) / a["std"], -_CLIP, _CLIP)
+        values = np.clip((seen - a["mean"]) / a["std"], -CLIP, CLIP)
         last = sum(name.startswith("w") for name in a) - 1
         for number in range(last):
             values = self._act(values @ a[f"w{number}"].T + a[f"b{number}"])
@@ -123,10 +122,10 @@ class LoadedAgent:
 
     def _over_sets(self, seen: Mapping[str, Any]) -> Array:
         a = self.arrays
-        single = np.concatenate([seen[n] for n in ("global", "request") if n in seen], axis=1)
+        single = np.concatenate([seen[n] for n in SINGLE if n in seen], axis=1)
         context = self._act(self._standard("single", single) @ a["w_single"].T + a["b_single"])
         pooled, states, inputs = [context], {}, {}
-        for group in (name for name in _ROWS if name in seen):
+        for group in (name for name in ROWS if name in seen):
             inputs[group] = self._standard_rows(group, seen[group])
             shared = (context @ a[f"{group}_context"].T)[:, None]
             rows = inputs[group] @ a[f"{group}_rows"].T
@@ -164,13 +163,13 @@ class LoadedAgent:
         if spread is None:
             return values
         apart = (seen - np.mean(seen, axis=1, keepdims=True)) / spread
-        return np.concatenate([values, np.clip(apart, -_CLIP, _CLIP)], axis=2)
+        return np.concatenate([values, np.clip(apart, -CLIP, CLIP)], axis=2)
 
     def _standard(self, part: str, seen: Any) -> Array:
         values = (np.asarray(seen, np.float32) - self.arrays[f"{part}_mean"]) / (
             self.arrays[f"{part}_std"]
         )
-        return np.clip(values, -_CLIP, _CLIP)
+        return np.clip(values, -CLIP, CLIP)
 
 
 def load(agent: str) -> LoadedAgent:

@@ -14,9 +14,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from torch import nn
 
+from agents.inputs import CLIP
 from agents.observations import Statistics
-
-CLIP = 10.0  # standard deviations
 
 
 class Standardise(BaseFeaturesExtractor):

@@ -17,11 +17,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from agents.critic_sight import KEY
+from agents.inputs import CLIP, ROWS, SINGLE
 from agents.observations import Statistics
-from agents.policies.flat import CLIP
 
-SINGLE = ("global", "request")  # groups of one row
-ROWS = ("instances", "ranks", "decode_ranks")
 _SMALL = 0.01  # of the last layers: all answers nearly as likely at first
 
 
