@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
-from sbs_gym.result import code_digest
+from sbs_gym.result import code_digest, versions_of
 
 _PACKAGES = ("numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib")
 
@@ -16,9 +14,9 @@ def versions() -> dict[str, str]:
     """Return versions of Python and of the libraries that matter, git revision, code digest."""
     import sbs_gym
 
-    found = {name: version(name) for name in _PACKAGES}
+    found = versions_of(_PACKAGES)
     return {
-        "python": platform.python_version(),
+        "python": found.pop("python"),
         "sbs_gym": sbs_gym.__version__,
         "code": code_digest(),
         "revision": _revision(),

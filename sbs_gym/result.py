@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -163,6 +163,14 @@ def code_digest() -> str:
     return source_digest(Path(__file__).parent)
 
 
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python and of installed packages, by name."""
+    return {
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
 def column_docs() -> pd.DataFrame:
     """Return what every column and summary key means: table, column, unit, description."""
     rows = [
@@ -240,8 +248,7 @@ def _in_window(
 def _provenance(config: RunConfig, table: RequestTable) -> dict[str, Any]:
     return {
         "sbs_gym": metadata.version("sbs-gym"),
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in _PACKAGES},
+        **versions_of(_PACKAGES),
         "seed": config.seed,
         "config_digest": config.digest(),
         "code_digest": code_digest(),

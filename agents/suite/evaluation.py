@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import pandas as pd
@@ -20,7 +18,7 @@ from agents.suite.runs import Job, job_of, play
 from agents.suite.scores import headline, score_cell
 from sbs_gym import artifacts
 from sbs_gym.cells import Progress
-from sbs_gym.result import code_digest
+from sbs_gym.result import code_digest, versions_of
 
 _PACKAGES = ("sbs-gym", "numpy", "numba", "scipy", "pandas")
 Told = Callable[[str], AbstractContextManager[Progress]]
@@ -201,7 +199,7 @@ def _shared(
         "seeds": list(request.seeds),
         "policies": {policy.name: _described(policy) for policy in policies},
         "static": static,
-        "versions": _versions(),
+        "versions": {**versions_of(_PACKAGES), "code_digest": code_digest()},
         "config": request.config(),
     }
 
@@ -211,12 +209,4 @@ def _described(policy: Policy) -> Mapping[str, Any]:
         "words": list(policy.words),
         "tasks": list(policy.tasks),
         "weights": {str(path): artifacts.file_digest(path) for path in policy.weights},
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in _PACKAGES},
-        "code_digest": code_digest(),
     }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from sbs_gym.report.plots import save_figure
 from sbs_gym.reproduce.page import report_page
 from sbs_gym.reproduce.preset import Preset
 from sbs_gym.reproduce.study import Chapter
-from sbs_gym.result import code_digest
+from sbs_gym.result import code_digest, versions_of
 
 REPORT = "report.html"
 VERDICTS_FILE = "verdicts.json"
@@ -89,8 +87,7 @@ def _provenance(
     return {
         "preset": preset.name,
         "studies": [chapter.name for chapter in chapters],
-        "python": platform.python_version(),
-        **{package.replace("-", "_"): metadata.version(package) for package in _PACKAGES},
+        **{name.replace("-", "_"): version for name, version in versions_of(_PACKAGES).items()},
         "code_digest": code_digest(),
         "trace_load": trace_load if traces else None,
         "inputs": {path: artifacts.file_digest(Path(path).expanduser()) for path in files},
