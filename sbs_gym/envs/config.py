@@ -278,17 +278,25 @@ def _part(group: str, given: Any) -> Any:
     if isinstance(given, _KINDS):
         return given
     if isinstance(given, str):
-        name, *changes = given.split(":") if group == "scheduler" else [given]
-        if group == "scheduler" and name in registered_schedulers():
-            _refuse_class(name)
-        if group == "scheduler" and given.startswith(PREFIX):
-            return scheduler_from_mapping(learned_mapping(given))
-        preset = read_group(group, name)
-        named = preset if group == "timing" else {"name": name, **preset}
-        return _BUILD[group](named | changes_in(given, changes))
+        return _scheduler(given) if group == "scheduler" else _preset(group, given)
     if isinstance(given, Mapping):
         return _BUILD[group](_with_base(group, dict(given)))
     raise ConfigError(f"{group}={given!r}: expected the name of a preset or a mapping")
+
+
+def _preset(group: str, name: str) -> Any:
+    named = {} if group == "timing" else {"name": name}
+    return _BUILD[group](named | read_group(group, name))
+
+
+def _scheduler(text: str) -> SchedulerConfig:
+    name, *changes = text.split(":")
+    if name in registered_schedulers():
+        _refuse_class(name)
+    if text.startswith(PREFIX):
+        return scheduler_from_mapping(learned_mapping(text))
+    preset = {"name": name, **read_group("scheduler", name)}
+    return scheduler_from_mapping(preset | changes_in(text, changes))
 
 
 def _require_rules(scheduler: SchedulerConfig) -> None:
