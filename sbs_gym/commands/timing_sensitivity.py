@@ -26,18 +26,12 @@ from sbs_gym.commands.words import (
 )
 from sbs_gym.config.run import RunConfig
 from sbs_gym.errors import ConfigError
+from sbs_gym.rankings import Interval, Measured, Ranking, Sensitivity, Swap
 from sbs_gym.report import tables
 from sbs_gym.report.style import ABSENT, milliseconds, number
 from sbs_gym.schema import load_settings
 from sbs_gym.timing.changes import Unchanged
-from sbs_gym.timing_sensitivity import (
-    Interval,
-    Measured,
-    Ranking,
-    Sensitivity,
-    Swap,
-    sensitivity,
-)
+from sbs_gym.timing_sensitivity import sensitivity
 
 OWN = (
     "schedulers", "placements", "decode_workload", "load", "seeds", "jobs", "frac", "output",

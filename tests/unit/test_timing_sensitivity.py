@@ -13,9 +13,10 @@ from sbs_gym import cells
 from sbs_gym.commands.timing import run
 from sbs_gym.config.timing import LinearTiming
 from sbs_gym.errors import ConfigError
+from sbs_gym.rankings import Measured, Ranking, Sensitivity
 from sbs_gym.schema import load_config
 from sbs_gym.timing.changes import changes
-from sbs_gym.timing_sensitivity import Measured, Ranking, Sensitivity, sensitivity
+from sbs_gym.timing_sensitivity import sensitivity
 
 SMALL = (
     "timing=linear", "cluster=toy", "cluster.num_decode=0", "placements=[]", "num_requests=60",
