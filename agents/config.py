@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from agents.files import BEST
 from sbs_gym.config.groups import section_from_mapping
 from sbs_gym.errors import ConfigError, require_choice, require_number
 
@@ -132,6 +134,8 @@ class ImitationConfig:
         learning_rate: Of Adam; it falls to nothing.
         windows: Weights file whose answers take the place of the rule's where a window is asked
             for: an agent of the same task, trained with env.asks=[release]. null: none.
+        windows_experiment: Experiment that is trained first, with the same seed, into the directory
+            of `windows`, unless it has finished there; null: none.
         smoothing: Share of the probability that every legal answer gets alike, for a policy that
             is sure of a rule's answer never tries another; of discrete actions.
     """
@@ -141,9 +145,15 @@ class ImitationConfig:
     epochs: int = 4
     learning_rate: float = 1e-3
     windows: str | None = None
+    windows_experiment: str | None = None
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.windows_experiment is not None and Path(self.windows or "").name != BEST:
+            raise ConfigError(
+                f"imitation.windows={self.windows!r}; expected a path that ends with {BEST}, where "
+                f"imitation.windows_experiment={self.windows_experiment!r} leaves its weights"
+            )
         require_number("imitation.decisions", self.decisions, 1, 100_000_000, integer=True)
         require_number("imitation.smoothing", self.smoothing, 0, 1)
         require_number("imitation.epochs", self.epochs, 1, 1000, integer=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from agents.config import train_config
-from agents.files import BEST, CHECKPOINT
+from agents.config import TrainConfig, train_config
+from agents.files import BEST, CHECKPOINT, RESULT
 from sbs_gym.errors import SbsGymError
 
 
@@ -19,9 +20,33 @@ def train_from(given: DictConfig) -> dict[str, Any]:
     from agents.training import train  # torch takes seconds to import; --help should not wait
 
     config = train_config(OmegaConf.to_container(given, resolve=True))
-    result = train(config)
+    if (first := first_training(config)) is not None:
+        train_from(first)
+    try:
+        result = train(config)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(config.output_dir) from None
     print(f"{config.output_dir}: {BEST}, after {result.get('best_steps', 'all')} decisions")
     return result
+
+
+def first_training(config: TrainConfig) -> DictConfig | None:
+    """Return the training of windows that another one begins with; None if none is missing."""
+    name, windows = config.imitation.windows_experiment, config.imitation.windows
+    if name is None or windows is None or (Path(windows).parent / RESULT).is_file():
+        return None
+    mirror = config.wandb
+    return compose(
+        "train",
+        overrides=[
+            f"experiment={name}",
+            f"seed={config.seed}",
+            f"output_dir='{Path(windows).parent}'",
+            f"wandb.mode={mirror.mode}",
+            f"wandb.project={mirror.project}",
+            f"wandb.entity={mirror.entity or 'null'}",
+        ],
+    )
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -32,10 +57,11 @@ def main(given: DictConfig) -> None:
     except SbsGymError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        stored = (Path(given.output_dir) / CHECKPOINT).is_file()
+    except KeyboardInterrupt as stop:
+        directory = stop.args[0] if stop.args else given.output_dir
+        stored = (Path(directory) / CHECKPOINT).is_file()
         told = "the same command goes on" if stored else "nothing is stored yet, it begins anew"
-        print(f"stopped in {given.output_dir}; {told}", file=sys.stderr)
+        print(f"stopped in {directory}; {told}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -101,6 +101,10 @@ MISTAKES = [
     ),
     (("imitation.rule=nobody",), r"scheduler='nobody' is not known"),
     (
+        ("imitation.windows_experiment=serving_windows_ppo", "imitation.windows=net.npz"),
+        r"imitation\.windows='net\.npz'; expected a path that ends with policy\.npz",
+    ),
+    (
         ("imitation.rule=sbs_budget", "env.id=SBS/Window-v0"),
         r"rule 'sbs_budget' has budget='backlog', which SBS/Window does not choose",
     ),

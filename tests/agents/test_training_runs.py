@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from agents.files import LOCK
+from agents.files import LOCK, RESULT
 from agents.only_one import only_one
 from agents.training import train
 from agents.validation import rules_within
+from sbs_gym.artifacts import json_writer, write_all
 from sbs_gym.errors import ConfigError
 from tests.agents.tiny import arrays_in, tiny, words_for
 
@@ -95,6 +97,30 @@ def test_a_sweep_trains_every_seed_in_a_directory_of_its_own(tmp_path, monkeypat
     runs = [tmp_path / "outputs" / "window_budget_mlp" / f"seed{seed}" for seed in (0, 1)]
     assert all((run / "result.json").is_file() for run in runs)
     assert not same(*(arrays_in(run / "policy.npz") for run in runs))
+
+
+def test_the_training_that_another_one_begins_with_is_made_first_unless_it_is_there(
+    tmp_path, monkeypatch
+):
+    made = []
+
+    def note(config):
+        made.append((config.name, config.seed, config.output_dir, config.wandb.mode))
+        write_all(Path(config.output_dir), {RESULT: json_writer({})})
+        return {}
+
+    monkeypatch.setattr("agents.training.train", note)
+    monkeypatch.chdir(tmp_path)
+    for seed in (3, 3, 4):
+        run_main(monkeypatch, "experiment=serving_ppo", f"seed={seed}", "wandb.mode=disabled")
+    windows, all_of_it = "outputs/train/serving_windows_ppo", "outputs/train/serving_ppo"
+    assert made == [
+        ("serving_windows_ppo", 3, f"{windows}/seed3", "disabled"),
+        ("serving_ppo", 3, f"{all_of_it}/seed3", "disabled"),
+        ("serving_ppo", 3, f"{all_of_it}/seed3", "disabled"),
+        ("serving_windows_ppo", 4, f"{windows}/seed4", "disabled"),
+        ("serving_ppo", 4, f"{all_of_it}/seed4", "disabled"),
+    ]
 
 
 def test_a_mistake_on_the_command_line_is_one_line_and_exits_with_2(tmp_path, monkeypatch, capsys):

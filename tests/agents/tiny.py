@@ -25,6 +25,7 @@ SIZES = (
     "wandb.mode=disabled",
     "validation.suite=null",
     "imitation.windows=null",
+    "++imitation.windows_experiment=null",
     "checkpoint_every_steps=100000",
 )
 SET_SIZES = tuple("++policy.width=16" if "layers" in word else word for word in SIZES)
