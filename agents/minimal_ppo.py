@@ -64,103 +64,61 @@ def step_discounts(infos: dict, ended: np.ndarray) -> np.ndarray:
     return np.where(ended, infos.get("final_info", {}).get("discount", now), now)
 
 
-class Rollouts:
-    """What an agent did in the last `ROLLOUT` steps; arrays begin with (steps, environments).
-
-    Attributes:
-        seen: Observations, one more than steps.
-        after: What followed each step; where an episode ended, its final observation.
-        actions, rewards, discounts, terminated: Of the steps.
-        ended: Whether an episode was terminated or truncated.
-        returns: Sums of the rewards of the last 20 episodes; a NaN alone before the first.
-    """
-
-    def __init__(self, envs: gym.vector.VectorEnv, num_dimensions: int, seed: int) -> None:
-        shape = (ROLLOUT, envs.num_envs)
-        size = envs.single_observation_space.shape[0]
-        self.envs = envs
-        self.seen = np.empty((ROLLOUT + 1, envs.num_envs, size), dtype=np.float32)
-        self.after = np.empty((*shape, size), dtype=np.float32)
-        self.actions = np.empty((*shape, num_dimensions), dtype=np.int64)
-        self.rewards, self.discounts = np.empty((2, *shape))
-        self.terminated, self.ended = np.empty((2, *shape), dtype=bool)
-        self.total, self.returns = np.zeros(envs.num_envs), [np.nan]  # of running and last episodes
-        self.seen[-1], _ = envs.reset(seed=seed)
-
-    def play(self, agent: Agent) -> None:
-        """Let the agent go on from where the last rollout ended."""
-        self.seen[0] = self.seen[-1]
-        for t in range(ROLLOUT):
-            with torch.no_grad():
-                heads = agent.heads(torch.from_numpy(self.seen[t]))
-            self.actions[t] = torch.stack([head.sample() for head in heads], dim=-1).numpy()
-            self._step(t)
-
-    def _step(self, t: int) -> None:
-        is_one = isinstance(self.envs.single_action_space, gym.spaces.Discrete)
-        taken = self.actions[t, :, 0] if is_one else self.actions[t]
-        seen, self.rewards[t], self.terminated[t], truncated, infos = self.envs.step(taken)
-        self.ended[t] = self.terminated[t] | truncated
-        self.seen[t + 1] = self.after[t] = seen
-        self.discounts[t] = step_discounts(infos, self.ended[t])
-        self.total += self.rewards[t]
-        for e in np.flatnonzero(self.ended[t]):
-            self.after[t, e] = infos["final_obs"][e]
-            self.returns = [*self.returns[-19:], self.total[e]]
-            self.total[e] = 0.0
-
-
-def reward_scale(played: Rollouts) -> float:
-    """Return the factor by which rewards of seconds become values of order one."""
-    return max(1.0 - played.discounts.mean(), 1e-3) / max(np.abs(played.rewards).mean(), 1e-8)
-
-
-def as_batch(agent: Agent, played: Rollouts, scale: float) -> tuple[torch.Tensor, ...]:
-    """Return what `losses` takes of a rollout, every tensor (steps x envs, …)."""
-    seen = torch.from_numpy(played.seen[:-1])
-    actions = torch.from_numpy(played.actions).flatten(0, 1)
-    with torch.no_grad():
-        value, following = (agent.value(o)[..., 0] for o in (seen, torch.from_numpy(played.after)))
-        old = agent.log_prob(seen.flatten(0, 1), actions)[0]
-    gain = advantages(
-        played.rewards * scale,
-        value.numpy(),
-        following.numpy(),
-        played.discounts,
-        played.terminated,
-        played.ended,
-    )
-    gain = torch.from_numpy(gain.astype(np.float32)).flatten()
-    return seen.flatten(0, 1), actions, old, gain, gain + value.flatten()
-
-
-def losses(agent, seen, actions, old, gain, target):
-    """Return what PPO minimises, and of it the loss of the value and the entropy."""
-    new, entropy = agent.log_prob(seen, actions)
-    ratio, weight = (new - old).exp(), (gain - gain.mean()) / (gain.std() + 1e-8)
-    clipped = ratio.clamp(1.0 - CLIP, 1.0 + CLIP) * weight
-    policy_loss = -torch.min(ratio * weight, clipped).mean()
-    value_loss = (agent.value(seen)[:, 0] - target).square().mean()
-    entropy = entropy.mean()
-    return policy_loss + 0.5 * value_loss - ENTROPY * entropy, value_loss, entropy
-
-
 def train(envs: gym.vector.VectorEnv, steps: int, seed: int, *, quiet: bool = False) -> Agent:
     """Return an agent that has learned for about `steps` steps of `envs`."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    space, size = envs.single_action_space, ROLLOUT * envs.num_envs
-    choices = [int(space.n)] if isinstance(space, gym.spaces.Discrete) else space.nvec.tolist()
-    agent, scale = Agent(envs.single_observation_space.shape[0], choices), 0.0
+    space, count = envs.single_action_space, envs.num_envs
+    is_one = isinstance(space, gym.spaces.Discrete)
+    choices = [int(space.n)] if is_one else space.nvec.tolist()
+    size = envs.single_observation_space.shape[0]
+    agent, scale = Agent(size, choices), 0.0
     optimiser = torch.optim.Adam(agent.parameters(), lr=RATE, eps=1e-5)
-    played = Rollouts(envs, len(choices), seed)
-    for update in range(-(-steps // size)):
-        played.play(agent)
-        scale = scale or reward_scale(played)  # constant, of the first rollout
-        batch = as_batch(agent, played, scale)
+    seen = np.empty((ROLLOUT + 1, count, size), dtype=np.float32)
+    after = np.empty((ROLLOUT, count, size), dtype=np.float32)
+    actions = np.empty((ROLLOUT, count, len(choices)), dtype=np.int64)
+    rewards, discounts = np.empty((2, ROLLOUT, count))
+    terminated, ended = np.empty((2, ROLLOUT, count), dtype=bool)
+    total, returns = np.zeros(count), [np.nan]  # of the running and of the last episodes
+    seen[0], _ = envs.reset(seed=seed)
+    for update in range(-(-steps // (ROLLOUT * count))):
+        for t in range(ROLLOUT):
+            with torch.no_grad():
+                heads = agent.heads(torch.from_numpy(seen[t]))
+            actions[t] = torch.stack([head.sample() for head in heads], dim=-1).numpy()
+            taken = actions[t, :, 0] if is_one else actions[t]
+            seen[t + 1], rewards[t], terminated[t], truncated, infos = envs.step(taken)
+            ended[t] = terminated[t] | truncated
+            after[t], discounts[t] = seen[t + 1], step_discounts(infos, ended[t])
+            total += rewards[t]
+            for e in np.flatnonzero(ended[t]):
+                after[t, e] = infos["final_obs"][e]
+                returns = [*returns[-19:], total[e]]
+                total[e] = 0.0
+        # One constant scale, of the first rollout: rewards of seconds become values of order one.
+        scale = scale or max(1.0 - discounts.mean(), 1e-3) / max(np.abs(rewards).mean(), 1e-8)
+        x, a = torch.from_numpy(seen[:-1]).flatten(0, 1), torch.from_numpy(actions).flatten(0, 1)
+        with torch.no_grad():
+            value, following = (
+                agent.value(torch.from_numpy(o))[..., 0] for o in (seen[:-1], after)
+            )
+            old = agent.log_prob(x, a)[0]
+        gain = advantages(
+            rewards * scale, value.numpy(), following.numpy(), discounts, terminated, ended
+        )
+        gain = torch.from_numpy(gain.astype(np.float32)).flatten()
+        target = gain + value.flatten()
         for _ in range(EPOCHS):
-            for i in torch.randperm(size).split(BATCH):
-                loss, value_loss, entropy = losses(agent, *(part[i] for part in batch))
+            for i in torch.randperm(len(gain)).split(BATCH):
+                new, entropy = agent.log_prob(x[i], a[i])
+                ratio, weight = (
+                    (new - old[i]).exp(),
+                    (gain[i] - gain[i].mean()) / (gain[i].std() + 1e-8),
+                )
+                clipped = ratio.clamp(1.0 - CLIP, 1.0 + CLIP) * weight
+                policy_loss = -torch.min(ratio * weight, clipped).mean()
+                value_loss = (agent.value(x[i])[:, 0] - target[i]).square().mean()
+                loss = policy_loss + 0.5 * value_loss - ENTROPY * entropy.mean()
                 if not torch.isfinite(loss):
                     raise FloatingPointError(f"loss {loss.item()} in update {update}")
                 optimiser.zero_grad()
@@ -168,12 +126,13 @@ def train(envs: gym.vector.VectorEnv, steps: int, seed: int, *, quiet: bool = Fa
                 nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
                 optimiser.step()
         if not quiet:
-            mean = f"{np.nanmean(played.returns):.1f}" if len(played.returns) > 1 else "none ended"
+            done = (update + 1) * ROLLOUT * count
             print(
-                f"{(update + 1) * size:>9,} steps   reward {played.rewards.mean():9.4f}   "
-                f"of episodes {mean:>10}   value loss {value_loss.item():8.4f}   "
-                f"entropy {entropy.item():.3f}"
+                f"{done:>9,} steps   reward {rewards.mean():9.4f}   of episodes "
+                f"{f'{np.nanmean(returns):.1f}' if len(returns) > 1 else 'none ended':>10}   "
+                f"value loss {value_loss.item():8.4f}   entropy {entropy.mean().item():.3f}"
             )
+        seen[0] = seen[-1]
     return agent
 
 
