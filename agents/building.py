@@ -13,8 +13,9 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.config import AgentConfig, TrainConfig
+from agents.config import MASKED, AgentConfig, TrainConfig
 from agents.envs import TrainingEnv
+from agents.lookahead.iteration import LookaheadIteration
 from agents.mixed_env import MixedEnv
 from agents.observations import Statistics, measure
 from agents.policies.flat import FlatPolicy, MaskableFlatPolicy, Standardise
@@ -32,7 +33,12 @@ from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 from sbs_gym.schedulers.seat import ActionLayout
 
 _SEEDS_APART = 1_000_000  # environments of two training seeds never share one
-_FLAT_POLICIES = {"ppo": FlatPolicy, "maskable_ppo": MaskableFlatPolicy, "dqn": "MlpPolicy"}
+_FLAT_POLICIES = {
+    "ppo": FlatPolicy,
+    "maskable_ppo": MaskableFlatPolicy,
+    "lookahead": MaskableFlatPolicy,
+    "dqn": "MlpPolicy",
+}
 # By (algorithm, whether observations come by groups).
 _BUFFERS = {
     ("ppo", False): TimeAwareRolloutBuffer,
@@ -69,7 +75,8 @@ def _batch(config: TrainConfig, id: str, count: int, options: dict[str, Any]) ->
 
 def _critic_sees_baseline(config: TrainConfig) -> bool:
     has_baseline = (config.env.get("reward") or {}).get("baseline") is not None
-    return config.policy.critic_sees_baseline and has_baseline and config.agent.algorithm != "dqn"
+    has_critic = config.agent.algorithm in ("ppo", "maskable_ppo")
+    return config.policy.critic_sees_baseline and has_baseline and has_critic
 
 
 def asking(config: TrainConfig, questions: Sequence[str] | None) -> TrainConfig:
@@ -88,7 +95,7 @@ def env_options(config: TrainConfig) -> dict[str, Any]:
 
 
 def _has_masks(config: TrainConfig) -> bool:
-    return config.agent.algorithm == "maskable_ppo"
+    return config.agent.algorithm in MASKED
 
 
 def require_learnable(config: TrainConfig, env: TrainingEnv | MixedEnv) -> None:
@@ -97,6 +104,7 @@ def require_learnable(config: TrainConfig, env: TrainingEnv | MixedEnv) -> None:
     allowed: tuple[type[gym.Space[Any]], ...] = {
         "dqn": (Discrete,),
         "maskable_ppo": (Discrete, MultiDiscrete),
+        "lookahead": (Discrete,),
         "ppo": (Discrete, MultiDiscrete, Box),
     }[algorithm]
     if not isinstance(space, allowed):
@@ -104,6 +112,24 @@ def require_learnable(config: TrainConfig, env: TrainingEnv | MixedEnv) -> None:
         raise ConfigError(
             f"env.action={config.env.get('action')!r} gives {space}; agent.algorithm="
             f"{algorithm!r} chooses from {names} (such as env.action=flat of SBS/WindowBudget)"
+        )
+    if algorithm == "lookahead":
+        _require_tries(config, env)
+
+
+def _require_tries(config: TrainConfig, env: TrainingEnv | MixedEnv) -> None:
+    """Raise ConfigError unless answers can be tried out."""
+    horizon_s = config.agent.horizon_s
+    if isinstance(env, MixedEnv):
+        raise ConfigError("env.clusters with agent.algorithm='lookahead'; expected one env.cluster")
+    if env.config.history != 1:
+        raise ConfigError(
+            f"env.history={env.config.history} with agent.algorithm='lookahead'; expected 1"
+        )
+    if horizon_s > env.config.horizon_s:
+        raise ConfigError(
+            f"agent.horizon_s={horizon_s:g} looks beyond the episodes of env.horizon_s="
+            f"{env.config.horizon_s:g}; expected less"
         )
 
 
@@ -143,6 +169,8 @@ def build_model(
         shared |= {"policy": SetPolicy, "policy_kwargs": _set_policy(config, env, statistics)}
     if agent.algorithm == "dqn":
         return _dqn(agent, shared)
+    if agent.algorithm == "lookahead":
+        return _lookahead(agent, shared)
     by_groups = config.policy.kind == "set"
     kind = TimeAwareMaskablePPO if agent.algorithm == "maskable_ppo" else TimeAwarePPO
     return kind(
@@ -176,6 +204,21 @@ def _dqn(agent: AgentConfig, shared: Mapping[str, Any]) -> DQN:
         exploration_final_eps=agent.exploration_final,
         max_grad_norm=agent.max_grad_norm,
         replay_buffer_class=TimeAwareReplayBuffer if agent.discount_by_time else None,
+    )
+
+
+def _lookahead(agent: AgentConfig, shared: Mapping[str, Any]) -> LookaheadIteration:
+    return LookaheadIteration(
+        **shared,
+        max_grad_norm=agent.max_grad_norm,
+        tries=agent.tries,
+        horizon_s=agent.horizon_s,
+        held=agent.held,
+        gap=agent.gap,
+        random_frac=agent.random_frac,
+        refresh_every=agent.refresh_every,
+        lessons=agent.lessons,
+        gradient_steps=agent.gradient_steps,
     )
 
 

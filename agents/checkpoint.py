@@ -17,6 +17,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.files import CHECKPOINT
+from agents.lookahead.iteration import LookaheadIteration
 from agents.observations import Statistics
 from sbs_gym.artifacts import write_all
 from sbs_gym.errors import ConfigError
@@ -60,6 +61,7 @@ def save(
         "env": model.get_env().state(),
         "random": _random_states(model),
         "replay": _replay_state(model),
+        "lookahead": _lookahead_state(model),
         "notes": dict(notes),
     }
     write_all(directory, {CHECKPOINT: lambda path: torch.save(state, path)})
@@ -100,6 +102,8 @@ def restore(model: BaseAlgorithm, state: Mapping[str, Any]) -> dict[str, Any]:
     model._last_episode_starts = state["last_episode_starts"]
     model.get_env().restore(state["env"])
     _restore_replay(model, state["replay"])
+    if isinstance(model, LookaheadIteration):
+        model.restore_lookahead(state["lookahead"])
     _restore_random(model, state["random"])
     return dict(state["notes"])
 
@@ -122,6 +126,10 @@ def _restore_random(model: BaseAlgorithm, states: Mapping[str, Any]) -> None:
     np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     model.action_space.np_random.bit_generator.state = states["actions"]
+
+
+def _lookahead_state(model: BaseAlgorithm) -> dict[str, Any] | None:
+    return model.lookahead_state() if isinstance(model, LookaheadIteration) else None
 
 
 def _replay_state(model: BaseAlgorithm) -> dict[str, Any] | None:

@@ -12,7 +12,8 @@ from agents.files import BEST
 from sbs_gym.config.groups import section_from_mapping
 from sbs_gym.errors import ConfigError, require_choice, require_number
 
-ALGORITHMS = ("ppo", "maskable_ppo", "dqn")
+ALGORITHMS = ("ppo", "maskable_ppo", "dqn", "lookahead")
+MASKED = ("maskable_ppo", "lookahead")  # of them, those that know what is legal
 POLICIES = ("mlp", "set")
 SCHEDULES = ("linear", "constant")
 REWARD_UNITS = ("baseline", "request", "none")
@@ -25,7 +26,8 @@ class AgentConfig:
     """The learning algorithm and its numbers; those of other algorithms are ignored.
 
     Attributes:
-        algorithm: ppo, maskable_ppo (needs Discrete actions or masks), or dqn (Discrete).
+        algorithm: ppo; maskable_ppo (Discrete or MultiDiscrete actions); dqn (Discrete); lookahead
+            (Discrete): answers are tried out under the same future, see agents/lookahead/.
         learning_rate: Of Adam, (0, 1].
         schedule: linear: the rate falls to `final_rate_frac` of itself; or constant.
         final_rate_frac: (0, 1].
@@ -41,7 +43,14 @@ class AgentConfig:
         target_kl: PPO ends an update early beyond 1.5 times this; null: never.
         buffer_size, learning_starts, train_every, gradient_steps, target_every, exploration_frac,
             exploration_final: Of DQN; counts are of decisions, train_every of steps of all
-            environments.
+            environments. gradient_steps are lookahead's too, for every state of all environments.
+        tries: Of lookahead, answers at a state, 2 to 1000.
+        horizon_s: How far it looks, seconds; reward.tau_s discounts within.
+        held: Questions that an answer is tried for, itself included, before the player answers.
+        gap: Mean decisions of an environment between two states where answers are tried, 2 or more.
+        random_frac: Share of these that are made by chance.
+        refresh_every: States after which the policy becomes the player.
+        lessons: States that it learns from, the newest.
     """
 
     algorithm: str = "ppo"
@@ -68,13 +77,20 @@ class AgentConfig:
     target_every: int = 4_096
     exploration_frac: float = 0.3
     exploration_final: float = 0.05
+    tries: int = 12
+    horizon_s: float = 10.0
+    held: int = 1
+    gap: int = 40
+    random_frac: float = 0.1
+    refresh_every: int = 8_192
+    lessons: int = 16_384
 
     def __post_init__(self) -> None:
         require_choice("agent.algorithm", self.algorithm, ALGORITHMS)
         require_choice("agent.schedule", self.schedule, SCHEDULES)
         for name in ("learning_rate", "final_rate_frac", "gamma", "clip"):
             require_number(f"agent.{name}", getattr(self, name), 0, 1, low_open=True)
-        shares = ("gae_lambda", "entropy", "exploration_frac", "exploration_final")
+        shares = ("gae_lambda", "entropy", "exploration_frac", "exploration_final", "random_frac")
         for name in (*shares, "lambda_per_decision"):
             require_number(f"agent.{name}", getattr(self, name), 0, 1)
         for name in ("value_weight", "max_grad_norm"):
@@ -90,8 +106,14 @@ class AgentConfig:
             "train_every",
             "gradient_steps",
             "target_every",
+            "held",
+            "refresh_every",
+            "lessons",
         ):
             require_number(f"agent.{name}", getattr(self, name), 1, 100_000_000, integer=True)
+        require_number("agent.tries", self.tries, 2, 1000, integer=True)
+        require_number("agent.gap", self.gap, 2, 1_000_000, integer=True)
+        require_number("agent.horizon_s", self.horizon_s, 0, 1e6, low_open=True)
         require_number("agent.learning_starts", self.learning_starts, 0, 100_000_000, integer=True)
 
 
@@ -245,10 +267,10 @@ class TrainConfig:
         require_number("checkpoint_every_steps", every, 1, 10**11, integer=True)
         if "id" not in self.env:
             raise ConfigError("env.id is missing; expected such as SBS/WindowBudget-v0")
-        if self.policy.kind == "set" and self.agent.algorithm != "maskable_ppo":
+        if self.policy.kind == "set" and self.agent.algorithm not in MASKED:
             raise ConfigError(
                 f"agent.algorithm={self.agent.algorithm!r}: a set policy learns with "
-                "agent.algorithm=maskable_ppo"
+                f"agent.algorithm={' or '.join(MASKED)}"
             )
 
     def to_mapping(self) -> dict[str, Any]:

@@ -72,8 +72,18 @@ class TrainingEnv(SB3SchedulingEnv):
         """Make the step."""
         episodes = list(self.core.episodes)  # those that are stepped: some may end
         found, rewards, dones, infos = super().step_wait()
-        units = np.array([self._unit(episode) for episode in episodes])
-        return found, (rewards * (self._reward_scale / units)).astype(np.float32), dones, infos
+        factors = np.array([self._factor(episode) for episode in episodes])
+        return found, (rewards * factors).astype(np.float32), dones, infos
+
+    def reward_factor(self, e: int) -> float:
+        """Return what the rewards of the running episode of environment `e` are multiplied by."""
+        episode = self.core.episodes[e]
+        if episode is None:
+            raise ConfigError("reward_factor() before the first reset(); expected reset() first")
+        return self._factor(episode)
+
+    def _factor(self, episode: Episode) -> float:
+        return self._reward_scale / self._unit(episode)
 
     def _unit(self, episode: Episode) -> float:
         if self._reward_unit == "none":

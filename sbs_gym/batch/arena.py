@@ -16,6 +16,7 @@ from sbs_gym.sim.state import World
 
 _SHARED = ("table", "decode_table")  # numbers of the timing, the same for all
 _PER_REQUEST = ("requests", "keys", "heap", "log", "waiting", "decodes")
+_BY_REQUEST = ("requests", "decodes")  # of them, those in the order of arrival
 # What every step touches, in front; of events only those under way.
 _HOT = (
     "setup",
@@ -115,6 +116,24 @@ class Arena:
             **{name: getattr(self.worlds[origin], name) for name in _SHARED}
         )
         write_block(self.blocks, to, self.worlds[to])
+
+    def kept(self, e: int, first: int, end: int) -> list[tuple[slice, NDArray[np.uint8]]]:
+        """Return world `e` for `put_back`, if of its requests at most [first, end) change.
+
+        Slices of its row, and what stands there.
+        """
+        slices = [slice(0, self._small_bytes)]
+        for name in _PER_REQUEST:
+            offset, length, dtype = self._places[name]
+            start = first if name in _BY_REQUEST else 0
+            used = [offset + min(place, length) * dtype.itemsize for place in (start, end)]
+            slices.append(slice(*used))
+        return [(part, self._rows[e, part].copy()) for part in slices]
+
+    def put_back(self, e: int, kept: list[tuple[slice, NDArray[np.uint8]]]) -> None:
+        """Bring world `e` to where it was when this was kept."""
+        for part, content in kept:
+            self._rows[e, part] = content
 
     def moved_to(self, template: World) -> Arena:
         """Return the same worlds in rows as long as the longest of theirs and a template's."""

@@ -119,7 +119,7 @@ def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignor
         if not agent.takes_box and not is_legal(w, action):
             out.invalid = 1
             action = first_legal_from(w, action)
-        _begin(w, rules, action, value)
+        give_answer(w, rules, action, value)
         if shadows:
             shadow.tally.discount = 1.0
             shadow.tally.beta = w.tally.beta
@@ -140,8 +140,14 @@ def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignor
 
 
 @inlined
-def _begin(w, rules, action, value):  # type: ignore[no-untyped-def]
-    """Give the answer, from which time is discounted."""
+def give_answer(w, rules, action, value):  # type: ignore[no-untyped-def]
+    """Answer the question that stands; from here on time is discounted.
+
+    Args:
+        w: The world.
+        rules: RULES records of background and shadow, shape (2,).
+        action, value: A legal index, or the value of a box.
+    """
     w.tally.discount = 1.0
     w.tally.beta = w.agent.beta
     if not w.agent.keeps_records:

@@ -12,6 +12,7 @@ import torch
 
 import agents
 from agents.building import env_options
+from agents.config import MASKED
 from agents.critic_sight import KEY, NAMES
 from agents.export import export
 from sbs_gym.envs.config import scheduler_named
@@ -34,6 +35,7 @@ CASES = {
         ("agent.learning_starts=64", "agent.buffer_size=800", "agent.target_every=64"),
     ),
     "sets": ("window_budget_ppo", ()),
+    "answers tried out": ("serving_windows", ()),
     "sets, all questions": ("serving_ppo", ("policy.relative=false",)),
     "sets, beside their mean": ("serving_ppo", ("policy.relative=true",)),
 }
@@ -117,14 +119,14 @@ def test_the_compiled_loop_answers_as_the_trained_model(case, tmp_path):
     agent = agents.load(str(tmp_path / "net.npz"))
 
     options = env_options(config) | {"warmup_s": 0.0, "record": True}
-    options["horizon_s"] = 1.5 if experiment.startswith("serving") else 30.0
+    options["horizon_s"] = 1.5 if experiment == "serving_ppo" else 30.0
     env = make(options.pop("id"), **options | {"invalid_action": "error"})
-    is_dqn, has_masks = (config.agent.algorithm == name for name in ("dqn", "maskable_ppo"))
+    has_masks, has_critic = config.agent.algorithm in MASKED, "ppo" in config.agent.algorithm
     seen, _ = env.reset(seed=5)
     over, given, num_near = False, [], 0
     while not over:
         legal = env.core.legal[0].copy()
-        shown = seen if is_dqn else told_to_critic(seen)
+        shown = told_to_critic(seen) if has_critic else seen
         masks = {"action_masks": env.action_masks()} if has_masks else {}
         action, _ = model.predict(shown, deterministic=True, **masks)
         loaded, _ = agent.predict(seen, **masks)

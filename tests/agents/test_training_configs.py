@@ -101,7 +101,7 @@ MISTAKES = [
     ),
     (("imitation.rule=nobody",), r"scheduler='nobody' is not known"),
     (
-        ("imitation.windows_experiment=serving_windows_ppo", "imitation.windows=net.npz"),
+        ("imitation.windows_experiment=serving_windows", "imitation.windows=net.npz"),
         r"imitation\.windows='net\.npz'; expected a path that ends with policy\.npz",
     ),
     (

@@ -34,6 +34,8 @@ CASES = {
             "++agent.exploration_frac=0.8",
         ),
     ),
+    # The player changes before and after the stop, and old lessons have made room for new ones.
+    "answers tried out": ("serving_windows", ("agent.refresh_every=200", "agent.lessons=256")),
     "several clusters": ("window_budget_sizes", ()),
     "after imitation": ("window_budget_mlp", ("imitation.rule=sbs", "++imitation.decisions=256")),
 }

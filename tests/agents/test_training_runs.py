@@ -113,12 +113,12 @@ def test_the_training_that_another_one_begins_with_is_made_first_unless_it_is_th
     monkeypatch.chdir(tmp_path)
     for seed in (3, 3, 4):
         run_main(monkeypatch, "experiment=serving_ppo", f"seed={seed}", "wandb.mode=disabled")
-    windows, all_of_it = "outputs/train/serving_windows_ppo", "outputs/train/serving_ppo"
+    windows, all_of_it = "outputs/train/serving_windows", "outputs/train/serving_ppo"
     assert made == [
-        ("serving_windows_ppo", 3, f"{windows}/seed3", "disabled"),
+        ("serving_windows", 3, f"{windows}/seed3", "disabled"),
         ("serving_ppo", 3, f"{all_of_it}/seed3", "disabled"),
         ("serving_ppo", 3, f"{all_of_it}/seed3", "disabled"),
-        ("serving_windows_ppo", 4, f"{windows}/seed4", "disabled"),
+        ("serving_windows", 4, f"{windows}/seed4", "disabled"),
         ("serving_ppo", 4, f"{all_of_it}/seed4", "disabled"),
     ]
 

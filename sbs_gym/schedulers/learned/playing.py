@@ -79,12 +79,18 @@ def play_learned(blocks, e, rules, net):  # type: ignore[no-untyped-def]
         status = serve(w, rules)
         if status != _DECISION_DUE:
             return status
-        _look(w, net)
-        forward(net, w.agent.asked)
-        if w.agent.takes_box:
-            answer(w, 0, _box_value(net))
-        else:
-            answer(w, _choice(w, net), 0.0)
+        let_network_answer(w, net)
+
+
+@inlined
+def let_network_answer(w, net):  # type: ignore[no-untyped-def]
+    """Answer the question that stands in world `w`."""
+    _look(w, net)
+    forward(net, w.agent.asked)
+    if w.agent.takes_box:
+        answer(w, 0, _box_value(net))
+    else:
+        answer(w, _choice(w, net), 0.0)
 
 
 @inlined

@@ -1,0 +1,1 @@
+"""Learning from answers that were tried out under the same future."""
