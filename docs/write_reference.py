@@ -178,6 +178,22 @@ for rule in ("sbs", "sbs:multiplier=0"):
     played = play(env, rule, episodes=2, seed=0)
     print(rule, played.actions.shape, played.returns.round(0))
 ```
+
+What would have come of other answers: the environment is played on from where it stands, once for
+each, with the same arrivals, lengths and luck, and put back. A trained agent answers what is asked
+later. `agent.algorithm=lookahead` learns from such differences ([training.md](training.md)):
+<!-- run -->
+```python
+import gymnasium as gym
+import sbs_gym
+from sbs_gym.envs.lookahead import Lookahead
+
+env = gym.make("SBS/Window-v0", load=0.8, horizon_s=60.0)
+env.reset(seed=0)
+lookahead = Lookahead(env.unwrapped.core, "learned:window_ppo")
+paid = lookahead.returns(0, range(9), horizon_s=20.0, held=5)  # windows of 0, 0.25 … 2 intervals
+print((paid - paid.mean()).round(2))
+```
 """.strip()
 
 

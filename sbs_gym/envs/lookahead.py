@@ -28,12 +28,14 @@ class Lookahead:
     comparison knows what no scheduler can.
 
     Args:
-        core: A batch with discrete actions (or flat ones). It stands where it stood after every
-            call; only arrays that were full have grown.
+        core: A batch whose actions are indices, so any but action=box: `env.unwrapped.core` of
+            every shell. It stands where it stood after every call; only arrays that were full have
+            grown.
         player: Who answers what is asked later: learned:NAME or learned:FILE, or such a scheduler.
 
     Raises:
-        ConfigError: If the player is no network of the same task, or sees more than one moment.
+        ConfigError: If the player is no network of the same task, or one that sees more than one
+            moment or answers with a box.
     """
 
     def __init__(self, core: EnvBatch, player: str | SchedulerConfig) -> None:
@@ -52,7 +54,7 @@ class Lookahead:
 
         Args:
             e: Environment.
-            actions: Legal indices of the action space.
+            actions: Legal indices; of a MultiDiscrete space the second choice counts on in it.
             horizon_s: How far to look, seconds from now.
             held: How many questions of this kind the action answers, itself included, before the
                 player does. What one release changes is little, and drowns in what follows.
@@ -105,16 +107,15 @@ def _network(core: EnvBatch, scheduler: SchedulerConfig) -> Network:
     weights, cluster = read_weights(scheduler.learned), core.config.cluster
     task, role = core.task, weights.role
     mine = task.role(core.layout.form, core.config.budget_of)
-    same = ("sees", "form", "num_budgets", "num_orders", "budget_of")
-    for name in same:
+    for name in ("sees", "num_budgets", "num_orders", "budget_of"):
         if getattr(role, name) != getattr(mine, name):
             raise ConfigError(
                 f"player {role.told} has {name}={getattr(role, name)!r}; {task.id} here has "
                 f"{getattr(mine, name)!r}"
             )
-    if weights.history != 1 or role.form not in ("discrete", "flat"):
+    if weights.history != 1 or "box" in (role.form, core.layout.form):
         raise ConfigError(
-            f"player {role.told} has history={weights.history} and action={role.form!r}; expected "
-            "1, and discrete or flat"
+            f"player {role.told} has history={weights.history} and action={role.form!r}, the "
+            f"environment action={core.layout.form!r}; expected 1, and no box"
         )
     return lay_out(weights, layout_on(weights, scheduler, cluster), cluster)
