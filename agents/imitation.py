@@ -23,7 +23,7 @@ from sbs_gym.errors import ConfigError
 from sbs_gym.sim.features import GLOBAL
 
 _BATCH = 1024
-_TEMPERATURE = 0.1  # of an agent's windows: what it holds for nearly as good stays so
+_TEMPERATURE = 0.02  # of an agent's windows: what it holds for nearly as good stays so
 _ASKS_RELEASE = [feature.name for feature in GLOBAL].index("asks_release")
 
 
