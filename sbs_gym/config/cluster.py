@@ -30,6 +30,8 @@ class ClusterConfig:
         dispatch_delay_s: Scheduler to engine, seconds, 0 to 60.
         signal_delay_s: Engine to scheduler, seconds, 0 to 60; decode reports take it too.
         signal_loss_frac: Share of EndForward signals that never arrive, 0 to 1.
+        slow_rank_factor: Rank 0 of prefill instance 0 takes that many times as long for its share
+            as any other rank would, 1 to 10; nobody tells the scheduler.
         num_decode: Decode instances, 0 to 64; 0 is prefill only: requests end with their first
             token, KV memory is not modelled and nothing below matters.
         decode_dp, decode_ep: Ranks and expert span of a decode instance; as above.
@@ -75,6 +77,7 @@ class ClusterConfig:
     dispatch_delay_s: float = 0.001
     signal_delay_s: float = 0.001
     signal_loss_frac: float = 0.0
+    slow_rank_factor: float = 1.0
     num_decode: int = 0
     decode_dp: int = 32
     decode_ep: int | None = None
@@ -176,6 +179,7 @@ _WHOLE = (
 _REAL = (
     ("dispatch_delay_s signal_delay_s transfer_latency_s", 0, 60, "s"),
     ("signal_loss_frac", 0, 1, ""),
+    ("slow_rank_factor", 1, 10, ""),
     ("report_period_s", 0.001, 3600, "s"),
     ("nic_bytes_per_s host_bytes_per_s", 1e6, 1e14, "bytes/s"),
     ("gpu_memory_bytes", 1e6, 1e13, "bytes"),

@@ -123,6 +123,11 @@ class RunConfig:
                     f"cluster.{field_name}={getattr(cluster, field_name)!r} is not allowed with "
                     "cluster.start_rule='free_running'; expected 0.0"
                 )
+        if cluster.slow_rank_factor != 1.0:
+            raise ConfigError(
+                f"cluster.slow_rank_factor={cluster.slow_rank_factor!r} is not allowed with "
+                "cluster.start_rule='free_running'; expected 1.0"
+            )
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the configuration as plain mappings, lists, numbers and strings."""

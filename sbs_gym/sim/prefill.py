@@ -194,11 +194,22 @@ def _pass_duration(w, i):  # type: ignore[no-untyped-def]
     if not w.setup.mean_luck:
         skew = skew_now(w, w.timing, w.instances[i], i)
     duration = prefill_pass_s(w.timing, w.table, w.scratch_tokens, w.scratch_pairs, skew)
+    if i == 0 and w.setup.slow_rank_factor > 1.0:
+        duration = max(duration, w.setup.slow_rank_factor * _pass_like_first_rank_s(w, skew))
     if duration == 0.0:
         duration = empty_pass_s(w.timing)  # only free-running engines start empty passes
     if w.setup.mean_luck:
         return duration
     return duration * pass_jitter(w.timing, w.setup.seed, i, w.clock.now_s)
+
+
+@inlined
+def _pass_like_first_rank_s(w, skew):  # type: ignore[no-untyped-def]
+    """Return the seconds of the pass if every rank had the share of the first."""
+    for d in range(1, w.setup.dp):
+        w.scratch_tokens[d] = w.scratch_tokens[0]
+        w.scratch_pairs[d] = w.scratch_pairs[0]
+    return prefill_pass_s(w.timing, w.table, w.scratch_tokens, w.scratch_pairs, skew)
 
 
 @inlined

@@ -42,6 +42,7 @@ SETUP = dtype_of(
     ("dispatch_delay_s", np.float64),
     ("signal_delay_s", np.float64),
     ("signal_loss_frac", np.float64),
+    ("slow_rank_factor", np.float64),  # of rank 0 of instance 0
     ("watchdog_factor", np.float64),
     ("full_pass_s", np.float64),  # a full chunk on every rank, no context, mean luck
     ("stop_at_s", np.float64),

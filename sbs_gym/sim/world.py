@@ -148,6 +148,7 @@ def _setup(count: int, cluster: ClusterConfig, timing: TimingModel, terms: Terms
         dispatch_delay_s=cluster.dispatch_delay_s,
         signal_delay_s=cluster.signal_delay_s,
         signal_loss_frac=cluster.signal_loss_frac,
+        slow_rank_factor=cluster.slow_rank_factor,
         full_pass_s=timing.full_chunk_pass_s(),
         **decode_setup(cluster),
     )

@@ -101,6 +101,7 @@ def cluster_config(given: Scenario) -> ClusterConfig:
         dispatch_delay_s=given.dispatch_delay_s,
         signal_delay_s=given.signal_delay_s,
         signal_loss_frac=given.signal_loss_frac,
+        slow_rank_factor=given.slow_rank_factor,
         **decode,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import cache
 from random import Random
@@ -34,7 +35,7 @@ _PAIR_COST_FRAC = (0.0, 0.0, 0.1, 1.0)  # cost of a pair, over that of a token, 
 
 def draw_scenario(number: int) -> Scenario:
     """Return scenario `number`; the odd ones go on to decode."""
-    given = _draw_prefill(Random(number))
+    given = _with_slow_rank(_draw_prefill(Random(number)), Random(f"slow rank {number}"))
     return with_decode(given, Random(f"decode {number}")) if number % 2 else given
 
 
@@ -68,6 +69,12 @@ def _draw_prefill(draw: Random) -> Scenario:
         **rules,
         **until,
     )
+
+
+def _with_slow_rank(given: Scenario, draw: Random) -> Scenario:
+    if given.start_rule == FREE_RUNNING or draw.random() < 0.8:
+        return given
+    return dataclasses.replace(given, slow_rank_factor=draw.choice((1.15, 2.0, 7.0)))
 
 
 def _draw_start_rule(draw: Random, gated: bool) -> str:

@@ -31,7 +31,11 @@ class Clock:
 
     def true_pass_s(self, chunks: list[list[Chunk]], instance: int, start_s: float) -> float:
         jitter = float(pass_jitter(self._record, self._scenario.seed, instance, start_s))
-        return self._pass_s(chunks, self._skews[instance].at(start_s)) * jitter
+        skew, factor = self._skews[instance].at(start_s), self._scenario.slow_rank_factor
+        pass_s = self._pass_s(chunks, skew)
+        if instance == 0 and factor > 1.0:
+            pass_s = max(pass_s, factor * self._pass_s([chunks[0]] * len(chunks), skew))
+        return pass_s * jitter
 
     def is_signal_lost(self, instance: int, pass_index: int) -> bool:
         lost_frac = self._scenario.signal_loss_frac

@@ -30,6 +30,7 @@ class Scenario:
     dispatch_delay_s: float = 0.0
     signal_delay_s: float = 0.0
     signal_loss_frac: float = 0.0
+    slow_rank_factor: float = 1.0  # of rank 0 of instance 0
     # cluster, what follows prefill; 0 decode instances: a request ends with its first token
     num_decode: int = 0
     decode_dp: int = 1

@@ -173,6 +173,15 @@ PASS_TOYS: list[Toy] = [
             (0, 2, 2.0, 3.0, 10, [10]),
         ],
     ),
+    # Rank 0 needs 1.5 instead of 1 for its share, and rank 1 waits for it. The scheduler knows no
+    # slow rank: at 1.2 it believes that the pass has ended at 1.0, so request 2 goes at once.
+    toy(
+        "a_slow_rank_keeps_the_others_waiting",
+        scenario([(0.0, 10), (0.0, 8), (1.2, 5)], dp=2, slow_rank_factor=1.5),
+        dispatched_at_s=[0.0, 0.0, 1.2],
+        first_token_at_s=[1.5, 1.5, 3.0],
+        passes=[(0, 0, 0.0, 1.5, 10, [10, 8]), (0, 1, 1.5, 3.0, 10, [5, 0])],
+    ),
     # No signal arrives. At 1.0 the believed end makes the instance ready: request 1 goes, pending.
     # Request 2 must wait for the watchdog at 0 + 3*1: 10 tokens are assumed done, the 4 of request
     # 1 are left, the room is 6. (The engine had ended request 1 at 2.0.)

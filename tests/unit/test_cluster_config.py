@@ -36,6 +36,7 @@ REAL = {
     "signal_delay_s": (0.0, 60.0),
     "transfer_latency_s": (0.0, 60.0),
     "signal_loss_frac": (0.0, 1.0),
+    "slow_rank_factor": (1.0, 10.0),
     "report_period_s": (0.001, 3600.0),
     "nic_bytes_per_s": (1e6, 1e14),
     "host_bytes_per_s": (1e6, 1e14),

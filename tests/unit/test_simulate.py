@@ -157,6 +157,25 @@ def test_capacity_does_not_depend_on_lost_signals():
     assert rates == {0.7 * capacity_requests_per_s(one.cluster, one.workload, one.timing)}
 
 
+def test_a_slow_rank_slows_its_instance_and_so_the_capacity():
+    one = config()
+    slow = dataclasses.replace(one.cluster, slow_rank_factor=2.0)
+    fast_rate, slow_rate = (
+        capacity_requests_per_s(cluster, one.workload, one.timing)
+        for cluster in (one.cluster, slow)
+    )
+    num = one.cluster.num_prefill  # of these, one runs at half the speed
+    assert slow_rate == pytest.approx(fast_rate * (num - 0.5) / num, rel=0.03)
+
+
+def test_a_slow_rank_is_refused_where_all_passes_are_alike():
+    words = {"start_rule": "free_running", "slow_rank_factor": 1.5, "num_decode": 0}
+    links = {"dispatch_delay_s": 0.0, "signal_delay_s": 0.0}
+    one = config(timing={"kind": "constant", "pass_s": 1.0})
+    with pytest.raises(ConfigError, match=r"slow_rank_factor=1\.5 is not allowed with"):
+        dataclasses.replace(one, cluster=dataclasses.replace(one.cluster, **links, **words))
+
+
 def test_capacity_follows_the_content_of_the_timing_file(tmp_path):
     one = config(timing={"kind": "table", "path": pass_file(tmp_path, 1.0)})
     fast = capacity_requests_per_s(one.cluster, one.workload, one.timing)
