@@ -28,8 +28,8 @@ def ttft_mean_s(scheduler, *words):
     return measured_run(config).summary["ttft_mean_s"]
 
 
-def test_the_window_and_budget_agent_ships():
-    assert {"window_budget_ppo", "window_ppo"} <= set(learned_names())
+def test_the_agents_of_the_readme_ship():
+    assert {"serving_ppo", "window_budget_ppo", "window_ppo"} <= set(learned_names())
 
 
 @pytest.mark.parametrize("name", learned_names())
@@ -66,6 +66,13 @@ def test_the_window_and_budget_agent_beats_the_rules_on_lengths_it_never_saw():
     words = ("workload=deepseek_r1_like", "load=0.7")
     mine = ttft_mean_s("learned:window_budget_ppo", *words)
     assert mine < 0.95 * min(ttft_mean_s(rule, *words) for rule in ("sbs", "sbs_budget"))
+
+
+def test_the_joint_agent_beats_the_rules_on_the_whole_path_on_lengths_it_never_saw():
+    words = ("workload=deepseek_r1_like", "load=0.85", "timing=roofline", "cluster.num_decode=1")
+    mine = ttft_mean_s("learned:serving_ppo", *words)
+    assert mine < 0.9 * ttft_mean_s("sbs", *words)
+    assert mine < ttft_mean_s("sbs_budget", *words)
 
 
 def test_the_command_line_plays_a_shipped_agent_without_torch(tmp_path):
