@@ -104,8 +104,7 @@ class LookaheadIteration(MaskablePPO):
 
     def _load_player(self) -> None:
         """Let the compiled loop play what the player's weights say."""
-        learner = self.policy.state_dict()
-        now = {name: tensor.clone() for name, tensor in learner.items()}
+        now = copy.deepcopy(self.policy.state_dict())
         self.policy.load_state_dict(self._player_weights)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"player_{self.num_timesteps}.npz"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agents.loading import LoadedAgent, load
+from agents.observations import random_actions
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.envs.lookahead import Lookahead
 from sbs_gym.errors import ConfigError
@@ -49,8 +50,7 @@ def player(case: str, env: Any, folder: Path) -> LoadedAgent:
 def go_on(env: Any, count: int, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        masks = env.action_masks()
-        env.step(np.where(masks, rng.random(masks.shape), -1.0).argmax(axis=1))
+        env.step(random_actions(env, rng))
 
 
 def taken(env: Any, agent: LoadedAgent, state: Any, actions: Any, held: int) -> tuple[Any, Any]:
@@ -86,8 +86,7 @@ def test_what_is_tried_out_pays_what_taking_it_pays(case: str, held: int, tmp_pa
     rng = np.random.default_rng(1)
     tested = 0
     for _ in range(4):
-        masks = env.action_masks()
-        actions = np.where(masks, rng.random(masks.shape), -1.0).argmax(axis=1)
+        actions = random_actions(env, rng)
         paid, spent = taken(env, agent, state, actions, held)
         env.restore(state)
         for e in range(env.num_envs):
