@@ -18,7 +18,8 @@ from sbs_gym.envs.sb3 import SB3SchedulingEnv
 
 NUM_SEEN = 20_000  # observations of a batch, at least
 RANDOM_FRAC = 0.3  # of the actions; the others are the background's, so that both are seen
-_LEAST_STD = 1e-3
+_LEAST_STD = 1e-3  # what varies less says nothing:
+CONSTANT_STD = 1e9  # no weight has learned what it means, should it ever take another value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,9 @@ class Statistics:
 
     Attributes:
         mean, std: float32 by part: "flat" for a flat observation; for one by groups "global",
-            "instances", …, over rows and time.
+            "instances", …, over rows and time. CONSTANT_STD where nothing varied, so that the
+            feature stays at 0: in the truncated last observation of an episode, or under another
+            timing than that of the training.
         spread: float32 by group of rows: standard deviation from the mean of the rows that are
             seen together.
     """
@@ -109,4 +112,5 @@ class _Sum:
 
 
 def _root(variance: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.sqrt(np.maximum(variance, _LEAST_STD**2)).astype(np.float32)
+    root = np.sqrt(np.maximum(variance, 0.0))
+    return np.where(root < _LEAST_STD, CONSTANT_STD, root).astype(np.float32)
