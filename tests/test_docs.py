@@ -126,3 +126,16 @@ def test_a_block_that_is_not_closed_is_refused():
 @pytest.mark.slow
 def test_the_tables_of_the_readme_are_what_their_commands_print():
     assert script("fill_readme").filled(text_of("README.md")) == text_of("README.md")
+
+
+def test_the_numbers_of_the_goals_stand_in_the_cards():
+    told = text_of("docs/training.md").partition("| goal | found | verdict |")[2]
+    rows = [row for row in told.partition("\n\n")[0].splitlines() if "](" in row]
+    assert len(rows) > 5
+    for row in rows:
+        _, _, found, _, _ = row.split("|")
+        card = re.search(r"\]\(\.\./(\S+\.md)\)", found)
+        assert card, row
+        numbers = re.findall(r"(?<![\d.,])\d\.\d{3}", found)
+        assert numbers, row
+        assert all(number in text_of(card[1]) for number in numbers), row
