@@ -160,7 +160,7 @@ def _tables(evaluation: Path, runs: Sequence[Path], configs: Sequence[Mapping[st
     """Return the tables of an evaluation, with runs named as on any machine."""
     text = (require_files(evaluation, ("suite.md",)) / "suite.md").read_text(encoding="utf-8")
     for run, config in zip(runs, configs, strict=True):
-        text = text.replace(str(run), _anywhere(config)["output_dir"])
+        text = text.replace(str(run.resolve()), _anywhere(config)["output_dir"])
     return text.strip()
 
 

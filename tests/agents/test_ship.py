@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +103,17 @@ def test_the_tables_of_an_evaluation_go_into_the_card(runs, tmp_path):
     assert "| cell | ratio |" in card
     assert "the median is outputs/train/window_budget_mlp/seed1" in card
     assert str(runs[1]) not in card
+
+
+def test_a_card_names_runs_as_on_any_machine_also_if_they_are_named_from_here(
+    runs, tmp_path, monkeypatch
+):
+    evaluated(tmp_path, runs[1] / "policy.npz")
+    (tmp_path / "suite.md").write_text(f"the median is learned:{runs[1]}/policy.npz\n")
+    monkeypatch.chdir(runs[0].parent)
+    ship([Path(run.name) for run in runs], "mine", [tmp_path], tmp_path / "out")
+    card = (tmp_path / "out" / "mine.md").read_text()
+    assert "the median is learned:outputs/train/window_budget_mlp/seed1/policy.npz\n" in card
 
 
 def evaluated(directory, weights):
