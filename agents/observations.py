@@ -18,8 +18,8 @@ from sbs_gym.envs.sb3 import SB3SchedulingEnv
 
 NUM_SEEN = 20_000  # observations of a batch, at least
 RANDOM_FRAC = 0.3  # of the actions; the others are the background's, so that both are seen
-_LEAST_STD = 1e-3  # what varies less says nothing:
-CONSTANT_STD = 1e9  # no weight has learned what it means, should it ever take another value
+_LEAST_STD = 1e-3  # a feature that varies less is a constant,
+CONSTANT_STD = 1e9  # and stays at 0: no weight has learned what another value would mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
