@@ -126,6 +126,11 @@ def _require_tries(config: TrainConfig, env: TrainingEnv | MixedEnv) -> None:
         raise ConfigError(
             f"env.history={env.config.history} with agent.algorithm='lookahead'; expected 1"
         )
+    if env.config.reward.baseline is not None:
+        raise ConfigError(
+            f"env.reward.baseline={env.config.reward.baseline.name!r} with "
+            "agent.algorithm='lookahead': what is compared met the same baseline; expected null"
+        )
     if horizon_s > env.config.horizon_s:
         raise ConfigError(
             f"agent.horizon_s={horizon_s:g} looks beyond the episodes of env.horizon_s="

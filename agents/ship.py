@@ -149,7 +149,11 @@ def _card(
         f"Validation: train part of the suite, validation seeds. Versions: {', '.join(told)}.",
     ]
     if evaluations and len(runs) > 1:
-        lines += ["", f"Where all {len(runs)} trainings were evaluated they stand as one policy."]
+        lines += [
+            "",
+            f"Where all {len(runs)} trainings were evaluated they stand as one policy; a median that",
+            "is named there is the median of those numbers, which chose nothing.",
+        ]
     for evaluation in evaluations:
         lines += ["", _tables(evaluation, runs, configs)]
     saved = yaml.safe_dump(_anywhere(config), sort_keys=False).strip()

@@ -26,7 +26,7 @@ def train_from(given: DictConfig) -> dict[str, Any]:
         result = train(config)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(config.output_dir) from None
-    print(f"{config.output_dir}: {BEST}, after {result.get('best_steps', 'all')} decisions")
+    print(f"{config.output_dir}: {BEST}, {_told(config, result.get('best_steps', 'all'))}")
     return result
 
 
@@ -63,6 +63,13 @@ def main(given: DictConfig) -> None:
         told = "the same command goes on" if stored else "nothing is stored yet, it begins anew"
         print(f"stopped in {directory}; {told}", file=sys.stderr)
         sys.exit(130)
+
+
+def _told(config: TrainConfig, steps: int | str) -> str:
+    """Return which weights were kept."""
+    if steps == 0:
+        return f"those of the imitation of {config.imitation.rule}: nothing later did better"
+    return f"after {steps} {'states' if config.agent.algorithm == 'lookahead' else 'decisions'}"
 
 
 if __name__ == "__main__":

@@ -153,6 +153,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
         (("agent.horizon_s=0",), r"agent\.horizon_s=0"),
         (("++env.history=2",), "history"),
         (("agent.horizon_s=100.0",), "horizon"),
+        (("env.reward.baseline=sbs",), r"env\.reward\.baseline='sbs' with agent\.algorithm"),
     ],
 )
 def test_what_cannot_be_tried_out_is_refused_before_any_work(tmp_path, words, message):
