@@ -151,8 +151,8 @@ def _card(
     if evaluations and len(runs) > 1:
         lines += [
             "",
-            f"Where all {len(runs)} trainings were evaluated they stand as one policy; a median that",
-            "is named there is the median of those numbers, which chose nothing.",
+            f"Where all {len(runs)} trainings were evaluated they stand as one policy; a median",
+            "that is named there is the median of those numbers, which chose nothing.",
         ]
     for evaluation in evaluations:
         lines += ["", _tables(evaluation, runs, configs)]
