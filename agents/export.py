@@ -26,6 +26,7 @@ from sbs_gym.artifacts import write_all
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.learned import FORMAT
 from sbs_gym.envs.tasks import asked_of
+from sbs_gym.schedulers.questions import RESERVED
 from sbs_gym.sim.features import feature_digest
 
 
@@ -91,6 +92,7 @@ def _meta(env: TrainingEnv | MixedEnv) -> dict[str, Any]:
         "action": core.layout.form,
         "num_budgets": core.task.num_budgets,
         "num_orders": core.task.num_orders,
+        "num_reserved": len(RESERVED) if config.reserves else 1,
         "budget_of": config.budget_of,
         "history": config.history,
         "features": feature_digest(core.task.sees),

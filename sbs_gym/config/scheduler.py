@@ -71,6 +71,9 @@ class SchedulerConfig:
         charge: Whether PBAA fills ranks by tokens or by cost.
         n_limit, n_limit_action: Releases a request may wait; then keep (it goes first), reject
             or force (placed even where no room is left).
+        reserved: Instances kept free of long prompts, 0 to 1000: a long prompt stays in the buffer
+            while all others hold one, and this one none; of gated releases.
+        long_tokens: A prompt above this is long; null: above a chunk.
         placement: Which decode rank; docs/semantics.md section 15 has every rule.
         placement_kv: What iqr_lex, least_kv and exp_weighted call KV load: blocks or tokens.
         placement_iqr_k: iqr_lex masks ranks above Q3 + k * (Q3 - Q1), 0 to 100.
@@ -83,7 +86,7 @@ class SchedulerConfig:
             the rules above (docs/learned_schedulers.md); `name` is then learned:NAME; null: none.
 
     Source: Staggered Batch Scheduling, arXiv 2512.16134, for release, PBAA and iqr_lex; the
-    interval formula, n_limit and all defaults are this project's assumptions, see
+    interval formula, n_limit, reserved and all defaults are this project's assumptions, see
     docs/semantics.md. bf_io: arXiv 2601.17855; br_0: arXiv 2605.06113; exp_weighted: FlexLB of
     github.com/alibaba/rtp-llm at 4b8d39c; vllm_kv: vLLM's core_client.py at 00080ee.
     """
@@ -111,6 +114,8 @@ class SchedulerConfig:
     charge: str = "tokens"
     n_limit: int = 32
     n_limit_action: str = "keep"
+    reserved: int = 0
+    long_tokens: int | None = None
     placement: str = "iqr_lex"
     placement_kv: str = "blocks"
     placement_iqr_k: float = 1.5
@@ -145,6 +150,10 @@ class SchedulerConfig:
             require_number(f"scheduler.{field}", value, 1, _MOST_TOKENS, integer=True)
         require_number("scheduler.alpha", self.alpha, 0, 100, low_open=True)
         require_number("scheduler.n_limit", self.n_limit, 0, 1_000_000_000, integer=True)
+        require_number("scheduler.reserved", self.reserved, 0, 1000, integer=True)
+        if self.long_tokens is not None:
+            long = self.long_tokens
+            require_number("scheduler.long_tokens", long, 1, 1_000_000_000, integer=True)
         self._check_placement()
         self._check_composition()
         if self.custom is not None and self.name.partition(":")[0] != self.custom:
@@ -183,6 +192,11 @@ class SchedulerConfig:
             raise ConfigError(
                 f"scheduler.routing={self.routing!r} does not go with scheduler.release="
                 f"{self.release!r}, which waits for instances to be ready; expected 'staggered'"
+            )
+        if not self.gated and self.reserved > 0:
+            raise ConfigError(
+                f"scheduler.reserved={self.reserved} needs a release that waits for readiness; "
+                f"with scheduler.release={self.release!r} expected 0"
             )
         if not self.gated and self.routing == "staggered":
             allowed = ", ".join(r for r in ROUTINGS if r != "staggered")

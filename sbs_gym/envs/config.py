@@ -91,6 +91,8 @@ class EnvConfig:
             scheduler's rules answer the others. Empty: all. Spaces stay those of the task.
         budget_of: What budgets are shares of: backlog, or chunk, of which half the share counts
             (0.2, 0.3, 0.4, 0.5, 0.7); an ablation.
+        reserves: Windows also say how many instances are kept free of long prompts: 0, 1 or 2.
+            Not with action=box or multi.
         reask: release, or also at every signal or arrival while a window stands.
         invalid_action: remap (to a legal one, counted) or error.
         record: Keep the records of the running episode, see `records()`.
@@ -114,6 +116,7 @@ class EnvConfig:
     history: int = 1
     asks: tuple[str, ...] = ()
     budget_of: str = "backlog"
+    reserves: bool = False
     reask: str = "release"
     invalid_action: str = "remap"
     record: bool = False
@@ -168,7 +171,15 @@ class EnvConfig:
             if one is not None:
                 _require_rules(one)
         if baseline is not None and self.warmup_s[1] > 0:
-            same = ("gated", "order", "leftovers", "budget_unit", "n_limit", "watchdog_factor")
+            same = (
+                "gated",
+                "order",
+                "leftovers",
+                "budget_unit",
+                "n_limit",
+                "long_tokens",
+                "watchdog_factor",
+            )
             for name in same:
                 mine, theirs = getattr(self.scheduler, name), getattr(baseline, name)
                 if mine != theirs:

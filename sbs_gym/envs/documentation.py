@@ -26,7 +26,7 @@ from sbs_gym.envs.documentation_texts import (
 )
 from sbs_gym.envs.observation import GROUP_NAMES
 from sbs_gym.envs.tasks import NUM_BUDGETS, ORDERS, Task, action_layout
-from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS
+from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, RESERVED
 from sbs_gym.sim.agent_state import TERMS, Question
 from sbs_gym.sim.features import Feature, Group, num_features, sizes
 
@@ -130,6 +130,13 @@ def _action_rows(task: Task, config: EnvConfig) -> Iterable[tuple[str, str, str]
             yield f"[1]: b, 0 to {NUM_BUDGETS - 1}", "with it", budget
         else:
             yield f"m, 0 to {NUM_MULTIPLIERS - 1}", window, quarter
+        if "discrete" in task.actions or "flat" in task.actions:
+            index = f"index x {len(RESERVED)} + r with `reserves=True`"
+            yield (
+                index,
+                "with it",
+                f"instances kept free of long prompts: {', '.join(map(str, RESERVED))}",
+            )
     start, end = layout.num_windows, layout.decode_offset
     if task.answers & Question.PREFILL:
         when = "per request of a release, in its order, while a rank has room"

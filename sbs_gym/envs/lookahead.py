@@ -106,8 +106,8 @@ def _network(core: EnvBatch, scheduler: SchedulerConfig) -> Network:
         raise ConfigError(f"player={scheduler.name!r} is no network; expected learned:NAME or FILE")
     weights, cluster = read_weights(scheduler.learned), core.config.cluster
     task, role = core.task, weights.role
-    mine = task.role(core.layout.form, core.config.budget_of)
-    for name in ("sees", "num_budgets", "num_orders", "budget_of"):
+    mine = task.role(core.layout.form, core.config)
+    for name in ("sees", "num_budgets", "num_orders", "num_reserved", "budget_of"):
         if getattr(role, name) != getattr(mine, name):
             raise ConfigError(
                 f"player {role.told} has {name}={getattr(role, name)!r}; {task.id} here has "

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sbs_gym.batch.answers import rule_answers
 from sbs_gym.config.scheduler import ALLOCATIONS, PLACEMENTS, SchedulerConfig
 from sbs_gym.envs.config import EnvConfig, scheduler_named
-from sbs_gym.envs.tasks import NUM_BUDGETS, ORDERS, Task
+from sbs_gym.envs.tasks import NUM_BUDGETS, ORDERS, Task, asked_of
 from sbs_gym.errors import ConfigError, require_number
-from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, STEPS_OF_ONE
+from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, RESERVED, STEPS_OF_ONE
 from sbs_gym.schedulers.rules import LONGEST_FIRST, Placement
 from sbs_gym.sim.agent_state import Question
 
@@ -69,7 +69,12 @@ class RulePlayer:
         self._core, self._actions = base.core, base.actions
         task, config = self._core.task, self._core.config
         self.scheduler = named_rule(task, config.scheduler, rule)
-        require_playable(task, config.scheduler, self.scheduler)
+        background = config.scheduler
+        if config.reserves and asked_of(task, config) & Question.RELEASE:
+            most = RESERVED[-1]
+            require_number("rule.reserved", self.scheduler.reserved, 0, most, integer=True)
+            background = dataclasses.replace(background, reserved=self.scheduler.reserved)
+        require_playable(task, background, self.scheduler)
         _require_shares(task, config, self.scheduler)
         self._box = self._core.layout.form == "box"
         self._value = self.scheduler.multiplier - 1.0
@@ -78,7 +83,7 @@ class RulePlayer:
                 f"rule {self.scheduler.name!r} has multiplier={self.scheduler.multiplier!r}; the "
                 "32-bit numbers of action='box' do not contain it"
             )
-        self._window = 0 if self._box else _window_index(task, self.scheduler)
+        self._window = 0 if self._box else _window_index(task, config, self.scheduler)
         self._rules = self._core.encode(self.scheduler)
 
     def answers(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -219,7 +224,7 @@ def _require_window(task: Task, rule: SchedulerConfig) -> None:
         )
 
 
-def _window_index(task: Task, rule: SchedulerConfig) -> int:
+def _window_index(task: Task, config: EnvConfig, rule: SchedulerConfig) -> int:
     """Return the index of the window segment that is the rule's answer."""
     if not task.answers & Question.RELEASE:
         return 0
@@ -237,4 +242,6 @@ def _window_index(task: Task, rule: SchedulerConfig) -> int:
         )
     if task.num_orders > 1:
         index = index * len(ORDERS) + ORDERS.index(rule.order)
+    if config.reserves:
+        index = index * len(RESERVED) + RESERVED.index(rule.reserved)
     return index

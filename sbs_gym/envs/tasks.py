@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sbs_gym.envs.config import EnvConfig
 from sbs_gym.errors import ConfigError, require_choice
-from sbs_gym.schedulers.questions import BUDGET_SHARES
+from sbs_gym.schedulers.questions import BUDGET_SHARES, RESERVED
 from sbs_gym.schedulers.seat import ORDER_NAMES, ActionLayout, Role, layout_for
 from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.features import Group
@@ -37,7 +37,7 @@ class Task:
     num_orders: int = 1
     weights: tuple[tuple[str, float], ...] = (("ttft", 1.0),)
 
-    def role(self, form: str, budget_of: str) -> Role:
+    def role(self, form: str, config: EnvConfig) -> Role:
         """Return the part of an agent whose action has this form."""
         return Role(
             told=self.id,
@@ -45,8 +45,9 @@ class Task:
             sees=self.sees,
             form=form,
             num_budgets=self.num_budgets,
-            budget_of=budget_of,
+            budget_of=config.budget_of,
             num_orders=self.num_orders,
+            num_reserved=len(RESERVED) if config.reserves else 1,
         )
 
 
@@ -132,4 +133,9 @@ def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
             f"action={config.action!r} is not a form of {task.id}; expected one of: "
             f"{', '.join(task.actions)}"
         )
-    return layout_for(task.role(form, config.budget_of), config.cluster, config.scheduler)
+    if config.reserves and (form in ("box", "multi") or not task.answers & Question.RELEASE):
+        raise ConfigError(
+            f"reserves=True with action={form!r} of {task.id}; expected an environment that asks "
+            "for windows, and action='discrete' or 'flat'"
+        )
+    return layout_for(task.role(form, config), config.cluster, config.scheduler)

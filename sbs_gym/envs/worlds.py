@@ -94,6 +94,7 @@ class Worlds:
         for name in ("order", "gated", "leftovers_alone", "cost_budget", "n_limit"):
             setattr(world.setup, name, getattr(terms, name))
         world.setup.watchdog_factor = terms.watchdog_factor
+        world.setup.long_tokens = terms.long_tokens or world.setup.chunk_tokens
         world.setup.any_order = world.agent.answers = world.agent.keeps_records = 0
 
     def records(self, e: int) -> RunRecords:
@@ -198,7 +199,7 @@ class Worlds:
         )
         for status in self._grown:
             world = GROW[status](world)
-        role = self._task.role(layout.form, self._config.budget_of)
+        role = self._task.role(layout.form, self._config)
         seat_agent(world, role, layout, timing)
         self._prepare_agent(world)
         return world

@@ -51,11 +51,15 @@ def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
         if not has_room and not forced:
             break
         r = first_in_buffer(w)  # asked only for a release: it closes the youngest age
+        if is_kept_out(w, rules, i, r):
+            put_aside(w, r)
+            continue
         if by_agent and has_room:
             if asks_for_rank(w, i, r, placed):
                 return -1
             d = take_answer(w)
             if d == w.setup.dp:
+                agent.stopped = 1
                 put_aside(w, r)
                 continue
         if placed == 0:
@@ -64,10 +68,35 @@ def allocate(w, rules, i, budget, most):  # type: ignore[no-untyped-def]
             d = best if forced or rules.allocation == _PBAA else choose_rank(w, rules, i, r)
         place(w, rules, i, r, d)
         placed += 1
-    if by_agent and placed == 0:
-        agent.stopped = agent.left >= 0
+    if placed > 0:
+        agent.stopped = 0
     bring_back(w)
     return placed
+
+
+@inlined
+def is_kept_out(w, rules, i, r):  # type: ignore[no-untyped-def]
+    """Return whether long request `r` has to wait for an instance that holds long ones already.
+
+    One with such a request is known to have work, so that its signal brings the next round.
+    """
+    reserved = reserved_now(w, rules)
+    if reserved == 0 or w.requests[r].input_tokens <= w.setup.long_tokens:
+        return False
+    if w.views[i].outstanding_long > 0 or past_limit(w, r):
+        return False
+    holders = 0
+    for j in range(w.setup.num_prefill):
+        if w.views[j].outstanding_long > 0:
+            holders += 1
+    return holders >= max(w.setup.num_prefill - reserved, 1)
+
+
+@inlined
+def reserved_now(w, rules):  # type: ignore[no-untyped-def]
+    """Return how many instances are kept free of long prompts: as the agent or the rules say."""
+    agent = w.agent
+    return agent.reserved if agent.num_reserved > 1 and agent.kinds else rules.reserved
 
 
 @inlined

@@ -204,6 +204,7 @@ def terms_of(scheduler: SchedulerConfig, *, seed: int, num_requests: int) -> Ter
         leftovers_alone=scheduler.leftovers == "alone",
         cost_budget=scheduler.budget_unit == "cost",
         n_limit=scheduler.n_limit,
+        long_tokens=scheduler.long_tokens,
         watchdog_factor=scheduler.watchdog_factor,
         mean_luck=False,
         stop_at_s=math.inf,

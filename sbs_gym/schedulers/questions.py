@@ -20,6 +20,7 @@ _IN_RELEASE, _IN_ALLOCATION = int(Pause.RELEASE), int(Pause.ALLOCATION)
 NUM_MULTIPLIERS = 9
 STEPS_OF_ONE = 4.0
 BUDGET_SHARES = (0.4, 0.6, 0.8, 1.0, 1.4)  # of the backlog per rank; behind them the full chunk
+RESERVED = (0, 1, 2)
 ORDERS = (Order.AGE_LONGEST, Order.ARRIVAL, Order.SHORTEST)
 _ORDERS = tuple(int(order) for order in ORDERS)
 
@@ -121,9 +122,13 @@ def first_legal_from(w, index):  # type: ignore[no-untyped-def]
 def take_window(w, index):  # type: ignore[no-untyped-def]
     """Let the window of this index of the action space stand until the next release."""
     agent = w.agent
-    order = index % agent.num_orders
-    budget = (index // agent.num_orders) % agent.num_budgets
-    agent.multiplier = (index // (agent.num_orders * agent.num_budgets)) / STEPS_OF_ONE
+    rest = index
+    if agent.num_reserved > 1:
+        agent.reserved = RESERVED[rest % agent.num_reserved]
+        rest //= agent.num_reserved
+    order, rest = rest % agent.num_orders, rest // agent.num_orders
+    budget = rest % agent.num_budgets
+    agent.multiplier = (rest // agent.num_budgets) / STEPS_OF_ONE
     if agent.num_orders > 1:
         w.setup.order = _ORDERS[order]
     if agent.num_budgets > 1:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.scheduler import SchedulerConfig
-from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.jit import inlined
-from sbs_gym.schedulers.questions import NUM_MULTIPLIERS, ORDERS
+from sbs_gym.schedulers.questions import NUM_MULTIPLIERS, ORDERS, RESERVED
 from sbs_gym.schedulers.release import interval_s, most_interval_s
 from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.features import Group
@@ -30,7 +30,8 @@ class Role:
         answers: The questions that it is asked.
         sees: The groups of its observation.
         form: Of its action: discrete, box, multi or flat.
-        num_budgets, num_orders: Choices of budget and order that come with a window.
+        num_budgets, num_orders, num_reserved: Choices of budget, order and instances kept free of
+            long prompts that come with a window.
         budget_of: What budgets are shares of: backlog or chunk.
     """
 
@@ -41,6 +42,7 @@ class Role:
     num_budgets: int = 1
     budget_of: str = "backlog"
     num_orders: int = 1
+    num_reserved: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,10 @@ def layout_for(role: Role, cluster: ClusterConfig, scheduler: SchedulerConfig) -
         raise ConfigError(f"cluster.num_decode=0: {role.told} needs at least 1 decode instance")
     if role.num_orders > 1:
         require_choice("scheduler.order", scheduler.order, ORDER_NAMES)
-    windows = NUM_MULTIPLIERS * role.num_budgets * role.num_orders
+    if role.num_reserved > 1:
+        most = RESERVED[-1]
+        require_number("scheduler.reserved", scheduler.reserved, 0, most, integer=True)
+    windows = NUM_MULTIPLIERS * role.num_budgets * role.num_orders * role.num_reserved
     return ActionLayout(
         form=role.form,
         num_windows=windows if answers & Question.RELEASE else 0,
@@ -101,6 +106,7 @@ def seat_agent(world: World, role: Role, layout: ActionLayout, timing: TimingMod
     agent = world.agent
     agent.answers, agent.sees = int(role.answers), int(role.sees)
     agent.num_budgets, agent.num_orders = role.num_budgets, role.num_orders
+    agent.num_reserved = role.num_reserved
     agent.budget_of_chunk = role.budget_of == "chunk"
     agent.takes_box = layout.form == "box"
     agent.prefill_offset = layout.num_windows
@@ -117,6 +123,7 @@ def let_agent_answer(w, rules):  # type: ignore[no-untyped-def]
     """Ask the agent what it answers from here on; until its first window the rules' own holds."""
     agent = w.agent
     agent.multiplier, agent.alpha = rules.multiplier, -1.0
+    agent.reserved = rules.reserved
     agent.interval_s = interval_s(w, rules)
     agent.least_interval_s = rules.min_interval_s
     agent.most_interval_s = most_interval_s(w, rules)

@@ -58,11 +58,12 @@ AGENT = dtype_of(
     ("asked", np.int64),  # the Question that waits for an answer; 0 for none
     ("answer", np.int64),  # rank; dp: leave it; -1: none yet
     ("paused", np.int64),
-    ("stopped", np.int64),  # 1: everything was left, the round is over
+    ("stopped", np.int64),  # 1: the agent has left what could go, the round is over
     ("answered", np.int64),  # 1: the window need not be asked for
     ("stands", np.int64),  # 1: no release has been made since it was answered
     ("multiplier", np.float64),  # the window's
     ("alpha", np.float64),  # budget per backlog; 0: the full chunk; -1: as the rules say
+    ("reserved", np.int64),  # instances kept free of long prompts
     ("interval_s", np.float64),  # before the answer that is given outside a round
     ("round_interval_s", np.float64),  # in the round that runs
     ("least_interval_s", np.float64),  # to which the rules clip it
@@ -86,6 +87,7 @@ AGENT = dtype_of(
     ("num_budgets", np.int64),
     ("budget_of_chunk", np.int64),  # 1: budgets are shares of the chunk, not of the backlog
     ("num_orders", np.int64),
+    ("num_reserved", np.int64),
     ("prefill_offset", np.int64),  # first action of the segment
     ("decode_offset", np.int64),
     ("num_actions", np.int64),

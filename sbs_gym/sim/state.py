@@ -35,6 +35,7 @@ SETUP = dtype_of(
     ("order", np.int64),
     ("any_order", np.int64),  # 1: the order may change, both indices of the buffer are kept
     ("n_limit", np.int64),
+    ("long_tokens", np.int64),  # a prompt above this is long
     ("mean_luck", np.int64),  # 1: no jitter, mean skew
     ("first_measured", np.int64),  # ids [first_measured, end_measured)
     ("end_measured", np.int64),
@@ -181,6 +182,7 @@ VIEW = dtype_of(
     ("watchdog_at_s", np.float64),
     ("outstanding_tokens", np.int64),
     ("outstanding_requests", np.int64),
+    ("outstanding_long", np.int64),  # of them, those of more than setup.long_tokens
     ("leftover_tokens", np.int64),
     ("leftover_chunk_tokens", np.int64),  # sum over ranks of min(leftover, chunk)
     ("next_rank", np.int64),  # round robin counter

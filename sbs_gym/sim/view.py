@@ -50,6 +50,8 @@ def note_dispatch(w, r, i, d):  # type: ignore[no-untyped-def]
     known.num_unacked += 1
     view.outstanding_tokens += request.input_tokens
     view.outstanding_requests += 1
+    if request.input_tokens > w.setup.long_tokens:
+        view.outstanding_long += 1
 
 
 @inlined
@@ -114,6 +116,8 @@ def _acknowledge(w, i, k, done_tokens):  # type: ignore[no-untyped-def]
         known.head_done = 0
         known.num_unacked -= 1
         view.outstanding_requests -= 1
+        if request.input_tokens > w.setup.long_tokens:
+            view.outstanding_long -= 1
 
 
 @inlined

@@ -15,7 +15,7 @@ from sbs_gym.envs.tasks import TASKS, task_of
 from sbs_gym.schedulers.learned.forward import forward
 from sbs_gym.schedulers.learned.network import lay_out
 from sbs_gym.schedulers.learned.weights import layout_on, read_weights
-from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
+from sbs_gym.schedulers.questions import NUM_MULTIPLIERS, RESERVED
 from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.features import Group, feature_digest, sizes
 
@@ -38,6 +38,7 @@ class Writer:
         activation: str = "tanh",
         relative: bool = False,
         asks: tuple[str, ...] = (),
+        reserves: bool = False,
         seed: int = 0,
         **meta: Any,
     ) -> None:
@@ -56,6 +57,7 @@ class Writer:
             "action": action,
             "num_budgets": task.num_budgets,
             "num_orders": task.num_orders,
+            "num_reserved": len(RESERVED) if reserves else 1,
             "history": history,
             "kind": kind,
             "activation": activation,
@@ -69,6 +71,7 @@ class Writer:
             "about": "random numbers",
         } | meta
         windows = NUM_MULTIPLIERS * task.num_budgets * task.num_orders
+        windows *= self.meta["num_reserved"]
         if action == "multi":
             windows = NUM_MULTIPLIERS + task.num_budgets
         self.num_windows = 1 if action == "box" else windows

@@ -45,7 +45,7 @@ def play_both(
     net = {name: options.pop(name) for name in ("kind", "history") if name in options}
     more = ("activation", "relative", "seed")
     net |= {name: options.pop(name) for name in more if name in options}
-    net |= {name: options[name] for name in ("asks", "budget_of") if name in options}
+    net |= {name: options[name] for name in ("asks", "budget_of", "reserves") if name in options}
     rules = scheduler_named(background)
     probe = make(id, action=action, warmup_s=0.0, **options)
     fields = dataclasses.asdict(rules)
@@ -116,6 +116,16 @@ def test_so_does_one_that_answers_part_of_the_questions(
 @pytest.mark.parametrize("kind", ["mlp", "set"])
 def test_so_does_one_whose_budgets_are_of_the_chunk(tmp_path: Path, kind: str) -> None:
     assert_same(tmp_path, BUDGET, "multi", kind=kind, seed=3, budget_of="chunk")
+
+
+@pytest.mark.parametrize("kind", ["mlp", "set"])
+@pytest.mark.parametrize(
+    "id, action", [(WINDOW, "discrete"), (BUDGET, "flat"), (SERVING, "discrete")]
+)
+def test_so_does_one_that_reserves_instances(
+    tmp_path: Path, id: str, action: str, kind: str
+) -> None:
+    assert_same(tmp_path, id, action, kind=kind, seed=5, reserves=True, workload="sbs_long")
 
 
 @pytest.mark.parametrize("history", [1, 3])

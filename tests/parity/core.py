@@ -134,6 +134,8 @@ def scheduler_config(given: Scenario) -> SchedulerConfig:
         charge=given.charge,
         n_limit=given.n_limit,
         n_limit_action=given.n_limit_action,
+        reserved=given.reserved if given.gated else 0,
+        long_tokens=given.long_tokens,
         placement=given.placement,
         placement_kv=given.placement_kv,
         placement_iqr_k=given.placement_iqr_k,

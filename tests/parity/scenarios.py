@@ -36,6 +36,7 @@ _PAIR_COST_FRAC = (0.0, 0.0, 0.1, 1.0)  # cost of a pair, over that of a token, 
 def draw_scenario(number: int) -> Scenario:
     """Return scenario `number`; the odd ones go on to decode."""
     given = _with_slow_rank(_draw_prefill(Random(number)), Random(f"slow rank {number}"))
+    given = _with_reserved(given, Random(f"reserved {number}"))
     return with_decode(given, Random(f"decode {number}")) if number % 2 else given
 
 
@@ -75,6 +76,17 @@ def _with_slow_rank(given: Scenario, draw: Random) -> Scenario:
     if given.start_rule == FREE_RUNNING or draw.random() < 0.8:
         return given
     return dataclasses.replace(given, slow_rank_factor=draw.choice((1.15, 2.0, 7.0)))
+
+
+def _with_reserved(given: Scenario, draw: Random) -> Scenario:
+    if not given.gated or draw.random() < 0.6:
+        return given
+    chunk = given.chunk_tokens
+    return dataclasses.replace(
+        given,
+        reserved=draw.choice((1, 1, 2, 9)),
+        long_tokens=draw.choice((None, None, max(1, chunk // 2), 2 * chunk)),
+    )
 
 
 def _draw_start_rule(draw: Random, gated: bool) -> str:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 from sbs_gym.config.scheduler import PLACEMENTS
 from tests.parity.core import run_core
 from tests.parity.scenarios import draw_scenario
+
+
+def test_drawn_scenarios_keep_long_prompts_out() -> None:
+    """Reserved instances change the run of enough of them; else agreement says nothing of it."""
+    differing = 0
+    for given in map(draw_scenario, range(400)):
+        if given.reserved > 0 and given.num_prefill > 1:
+            ours = run_core(given).requests
+            free = run_core(dataclasses.replace(given, reserved=0)).requests
+            differing += ours.tobytes() != free.tobytes()
+    assert differing >= 25
 
 
 def test_drawn_scenarios_meet_full_rooms() -> None:

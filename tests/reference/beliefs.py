@@ -88,6 +88,10 @@ class InstanceBelief:
     def outstanding(self) -> int:
         return sum(rank.outstanding for rank in self.ranks)
 
+    def holds_longer_than(self, tokens: int) -> bool:
+        """Return whether a longer prompt was sent there and is not known to be done."""
+        return any(length > tokens for rank in self.ranks for _, length in rank.fifo)
+
     def skipped(self, rank: int) -> int:
         """Return the unacked tokens believed done or in the running pass (gated rules)."""
         return (self.run_tokens[rank] if self.running else 0) + self.ranks[rank].assumed

@@ -62,6 +62,8 @@ class Allocation:
 
     def __init__(self, scenario: Scenario, beliefs: Beliefs, instance: int, budget: int) -> None:
         self.scenario, self.belief = scenario, beliefs.instances[instance]
+        self.beliefs = beliefs
+        self.has_long = self.belief.holds_longer_than(scenario.long)
         self.ranks = range(scenario.dp)
         self.price = price_of(scenario) if scenario.charge == "cost" else None
         self.tokens = beliefs.leftovers(instance)
@@ -75,14 +77,24 @@ class Allocation:
 
     def place(self, queue: Iterable[int], waited: dict[int, int]) -> list[tuple[int, int]]:
         """Return (request, rank) of what is placed, in placement order."""
-        placed = []
+        placed: list[tuple[int, int]] = []
         for request in queue:
+            if self._is_kept_out(request, waited[request]):
+                continue
             rank = self._rank_for(request, waited[request] > self.scenario.n_limit)
             if rank is None:
                 break  # requests past the limit come first, so nobody behind can be forced
             self._charge(request, rank)
+            self.has_long |= self.scenario.input_tokens[request] > self.scenario.long
             placed.append((request, rank))
         return placed
+
+    def _is_kept_out(self, request: int, waited: int) -> bool:
+        s = self.scenario
+        if s.reserved == 0 or s.input_tokens[request] <= s.long or waited > s.n_limit:
+            return False
+        holders = sum(b.holds_longer_than(s.long) for b in self.beliefs.instances)
+        return not self.has_long and holders >= max(s.num_prefill - s.reserved, 1)
 
     def _cost_of_leftover(self, beliefs: Beliefs, instance: int, rank: int) -> float:
         cost = 0.0

@@ -74,6 +74,8 @@ class Scenario:
     charge: str = "tokens"
     n_limit: int = 32
     n_limit_action: str = "keep"
+    reserved: int = 0
+    long_tokens: int | None = None  # None: the chunk
     placement: str = "iqr_lex"
     placement_kv: str = "blocks"  # or "tokens"
     placement_iqr_k: float = 1.5
@@ -105,6 +107,11 @@ class Scenario:
                 raise ValueError("free-running instances know no KV room")
         if not 1 <= self.tokens_per_step <= self.mtp_tokens:
             raise ValueError("a step yields between one and mtp_tokens tokens")
+
+    @property
+    def long(self) -> int:
+        """A prompt of more tokens is long."""
+        return self.chunk_tokens if self.long_tokens is None else self.long_tokens
 
     @property
     def gated(self) -> bool:

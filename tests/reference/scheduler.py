@@ -107,7 +107,8 @@ class Scheduler:
         allocation = Allocation(self.scenario, self.beliefs, instance, budget)
         placed = allocation.place(ordered(self.scenario, waited), waited)
         if not placed and not self._may_go_without_requests(instance):
-            if not self.beliefs.instances[instance].running:
+            waits = any(self.beliefs.leftovers(instance))
+            if waits and not self.beliefs.instances[instance].running:
                 self.beliefs.start_without_release(instance, now)
             return False
         self._send(Release(instance, placed, budget), now)

@@ -132,6 +132,59 @@ RULE_TOYS: list[Toy] = [
         dispatched_at_s=[0.0, 1.0, 2.0, 2.0],
         first_token_at_s=[1.0, 2.0, 3.0, 4.0],
     ),
+    # Instance 0 holds a long prompt from 0 to 3, so that request 1, as long, is not for instance 1,
+    # which is ready at .25 and takes request 2 at .5. At 1.0 the leftover of 5 leaves room for
+    # it beside request 0; 7 of its tokens are left at 2.0. At 3.25 nobody holds a long one.
+    toy(
+        "reserved_instance_stays_free_of_long_prompts",
+        scenario(
+            [(0.0, 15), (0.25, 12), (0.5, 5), (3.25, 15)],
+            num_prefill=2,
+            multiplier=0.0,
+            reserved=1,
+        ),
+        instance=[0, 0, 1, 1],
+        dispatched_at_s=[0.0, 1.0, 0.5, 3.25],
+        first_token_at_s=[2.0, 3.0, 1.5, 5.25],
+        passes=[
+            (0, 0, 0.0, 1.0, 10, [10]),
+            (1, 0, 0.5, 1.5, 10, [5]),
+            (0, 1, 1.0, 2.0, 10, [10]),
+            (0, 2, 2.0, 3.0, 10, [7]),
+            (1, 1, 3.25, 4.25, 10, [10]),
+            (1, 2, 4.25, 5.25, 10, [5]),
+        ],
+    ),
+    # Request 1 is kept out at .25. The release at .5 leaves it past the limit: at 1.0 instance 0
+    # has no room (leftover 15), at 1.5 it goes to instance 1 although that holds nothing long.
+    toy(
+        "past_the_limit_goes_to_the_reserved_instance",
+        scenario(
+            [(0.0, 25), (0.25, 12), (0.5, 5)],
+            num_prefill=2,
+            multiplier=0.0,
+            reserved=1,
+            n_limit=0,
+        ),
+        instance=[0, 1, 1],
+        dispatched_at_s=[0.0, 1.5, 0.5],
+        first_token_at_s=[3.0, 3.5, 1.5],
+    ),
+    # Of two instances one takes long prompts however many are reserved. Above 4 tokens is long:
+    # request 1 waits for instance 0, request 2 does not.
+    toy(
+        "one_instance_always_takes_long_prompts",
+        scenario(
+            [(0.0, 5), (0.25, 5), (0.25, 4)],
+            num_prefill=2,
+            multiplier=0.0,
+            reserved=9,
+            long_tokens=4,
+        ),
+        instance=[0, 0, 1],
+        dispatched_at_s=[0.0, 1.0, 0.25],
+        first_token_at_s=[1.0, 2.0, 1.25],
+    ),
     # a = c = 1: the limit is 10 + 100/2 = 60. Fresh, 10 tokens cost 60. Behind 10 tokens, 4 cost
     # 4 + 4*(10 + 2) = 52 and 5 cost 5 + 5*(10 + 2.5) = 67.5. The last token is a pass of its own.
     toy(

@@ -16,7 +16,7 @@ from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.learned import PREFIX, read_weights_file, weights_path
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.errors import ConfigError, require_choice, require_number
-from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, ORDERS
+from sbs_gym.schedulers.questions import BUDGET_SHARES, NUM_MULTIPLIERS, ORDERS, RESERVED
 from sbs_gym.schedulers.seat import BUDGETS_OF, ActionLayout, Role, layout_for
 from sbs_gym.sim.agent_state import Question
 from sbs_gym.sim.features import Group, feature_digest, sizes
@@ -85,6 +85,7 @@ def read_weights(learned: str) -> Weights:
         form=meta["action"],
         num_budgets=meta["num_budgets"],
         num_orders=meta["num_orders"],
+        num_reserved=meta.get("num_reserved", 1),
         budget_of=meta.get("budget_of", BUDGETS_OF[0]),
     )
     _check_role(path, role)
@@ -157,10 +158,12 @@ def _check_numbers(path: str, meta: Mapping[str, Any]) -> None:
         "sees": (1, _ALL_GROUPS),
         "num_budgets": (1, len(BUDGET_SHARES) + 1),
         "num_orders": (1, len(ORDERS)),
+        "num_reserved": (1, len(RESERVED)),
         "history": (1, _MOST_STACKED),
     }
+    given = {"num_reserved": 1} | dict(meta)  # not told by files of before
     for name, (low, high) in ranges.items():
-        require_number(f"{path}: meta.{name}", meta.get(name), low, high, integer=True)
+        require_number(f"{path}: meta.{name}", given.get(name), low, high, integer=True)
     shape = meta.get("shape")
     if not isinstance(shape, dict):
         raise ConfigError(f"{path}: meta.shape={shape!r}; expected numbers for {', '.join(_SHAPE)}")
@@ -174,10 +177,11 @@ def _check_role(path: str, role: Role) -> None:
         raise ConfigError(f"{path}: meta.sees={int(role.sees)}; expected a set with 1, global")
     if role.form not in ("multi", "box"):
         return
-    if role.answers != Question.RELEASE or role.num_orders > 1:
+    if role.answers != Question.RELEASE or role.num_orders > 1 or role.num_reserved > 1:
         raise ConfigError(
-            f"{path}: meta.action={role.form!r} goes with answers=1 and num_orders=1 only, the "
-            f"window; found {int(role.answers)} and {role.num_orders}"
+            f"{path}: meta.action={role.form!r} goes with answers=1, num_orders=1 and "
+            f"num_reserved=1 only, the window; found {int(role.answers)}, {role.num_orders} and "
+            f"{role.num_reserved}"
         )
     if role.form == "box" and role.num_budgets > 1:
         raise ConfigError(
