@@ -251,18 +251,27 @@ def _set_policy(
     config: TrainConfig, env: TrainingEnv | MixedEnv, statistics: Statistics
 ) -> dict[str, Any]:
     return {
-        "heads": heads_of(env.core.layout),
+        "heads": heads_of(env.core.layout, parts_of(env) if config.policy.windows_in_parts else ()),
         "width": config.policy.width,
         "relative": config.policy.relative,
         "statistics": statistics,
     }
 
 
-def heads_of(layout: ActionLayout) -> Heads:
+def parts_of(env: TrainingEnv | MixedEnv) -> tuple[int, ...]:
+    """Return how many choices of every kind make the windows of an environment."""
+    role = env.core.task.role(env.core.layout.form, env.core.config)
+    parts = (NUM_MULTIPLIERS, role.num_budgets, role.num_orders, role.num_reserved)
+    return () if role.form == "multi" else tuple(count for count in parts if count > 1)
+
+
+def heads_of(layout: ActionLayout, parts: tuple[int, ...] = ()) -> Heads:
     """Return which answers the action space of an environment asks of a set policy."""
     if layout.form == "box":
         raise ConfigError("env.action='box': a set policy chooses; expected 'discrete'")
     windows = layout.num_windows
     if layout.form == "multi":
         windows = NUM_MULTIPLIERS + windows // NUM_MULTIPLIERS  # one choice behind the other
-    return Heads(windows=windows, prefill=layout.num_prefill > 0, decode=layout.num_decode > 0)
+    return Heads(
+        windows=windows, parts=parts, prefill=layout.num_prefill > 0, decode=layout.num_decode > 0
+    )

@@ -129,6 +129,9 @@ class PolicyConfig:
         relative: A set policy sees every row beside the mean of its group too, and its pointers
             add a linear score of what they see: ranks differ little from each other, compared
             with how the load of all of them varies.
+        windows_in_parts: Of a set policy: multiplier, budget, order and reserved instances have
+            logits of their own, which add up to those of windows; not with action=multi, whose two
+            choices are apart anyway.
         critic_sees_baseline: Show the critic, and it alone, how far the baseline's run is; without
             env.reward.baseline, and for dqn, nothing.
     """
@@ -137,6 +140,7 @@ class PolicyConfig:
     layers: tuple[int, ...] = (64, 64)
     width: int = 64
     relative: bool = False
+    windows_in_parts: bool = False
     critic_sees_baseline: bool = True
 
     def __post_init__(self) -> None:

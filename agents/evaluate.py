@@ -103,7 +103,7 @@ def read_request(words: Sequence[str]) -> Request:
     for word in rest:
         key, equals, _ = word.partition("=")
         if not equals or not key.startswith(_SUITE):
-            require_choice("evaluate: key", key, [*OWN, "suite.part", "suite.path"])
+            require_choice("evaluate: key", key, [*OWN, "suite.part", "suite.path", *_WANDB])
             raise ConfigError(f"{word!r} is no setting; expected key=value; see --help")
     for key in ("policies", "output_dir"):
         if not own.get(key):

@@ -136,7 +136,8 @@ def set_arrays(policy: SetPolicy) -> dict[str, NDArray[np.float32]]:
         arrays[f"{group}_bias"] = _numbers(trunk.rows[group].bias)
         arrays[f"{group}_context"] = _numbers(trunk.context[group].weight)
     if net.heads.windows:
-        arrays |= _linear("window", net.window)
+        weight, bias = net.window.whole
+        arrays |= {"w_window": _numbers(weight), "b_window": _numbers(bias)}
     if net.heads.prefill:
         arrays |= _pointer("prefill", net.prefill)
         arrays["prefill_leave"] = _numbers(net.leave.weight)[0]

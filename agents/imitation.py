@@ -39,7 +39,10 @@ def require_imitable(config: TrainConfig, env: Any) -> None:
         )
     if config.env.get("clusters") is not None:
         raise ConfigError(f"imitation.rule={rule!r} beside env.clusters; expected one env.cluster")
-    RulePlayer(env, rule)  # refuses rules whose answers the action space does not contain
+    try:
+        RulePlayer(env, rule)  # refuses rules whose answers the action space does not contain
+    except ConfigError as problem:
+        raise ConfigError(f"imitation.rule={rule!r}: {problem}") from None
     if config.imitation.smoothing > 0.0 and not isinstance(env.action_space, Discrete):
         raise ConfigError(
             f"imitation.smoothing={config.imitation.smoothing:g} with {env.action_space}; expected "

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.files import BEST
 from agents.inputs import CLIP, ROWS, SINGLE
 from sbs_gym.config.learned import read_weights_file, weights_path
 from sbs_gym.config.scheduler import SchedulerConfig
@@ -174,12 +172,10 @@ class LoadedAgent:
 
 def load(agent: str) -> LoadedAgent:
     """Return an agent by its name, its weights file or the directory of its training."""
-    folder = Path(agent)
-    word = str(folder / BEST) if folder.is_dir() else agent
-    file = read_weights_file(str(weights_path(word)))
+    file = read_weights_file(str(weights_path(agent)))
     return LoadedAgent(
         name=agent,
-        scheduler=scheduler_named(f"learned:{word}"),
+        scheduler=scheduler_named(f"learned:{agent}"),
         meta=file.meta,
         arrays=file.arrays,
     )

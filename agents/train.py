@@ -20,13 +20,15 @@ def train_from(given: DictConfig) -> dict[str, Any]:
     from agents.training import train  # torch takes seconds to import; --help should not wait
 
     config = train_config(OmegaConf.to_container(given, resolve=True))
+    finished = (Path(config.output_dir) / RESULT).is_file()
     if (first := first_training(config)) is not None:
         train_from(first)
     try:
         result = train(config)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(config.output_dir) from None
-    print(f"{config.output_dir}: {BEST}, {_told(config, result.get('best_steps', 'all'))}")
+    done = "finished before; " if finished else ""
+    print(f"{config.output_dir}: {done}{BEST}, {_told(config, result.get('best_steps', 'all'))}")
     return result
 
 

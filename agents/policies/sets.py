@@ -29,11 +29,14 @@ class Heads:
 
     Attributes:
         windows: Logits of the window segment, 0 for none.
+        parts: Choices that make a window, such as multipliers and budgets, the last one counting
+            fastest: logits of their own add up to the window's. Empty: every window has its own.
         prefill: Whether prefill ranks are chosen, behind them to leave the request.
         decode: Whether decode ranks are chosen.
     """
 
     windows: int = 0
+    parts: tuple[int, ...] = ()
     prefill: bool = False
     decode: bool = False
 
@@ -144,6 +147,36 @@ class Pointer(nn.Module):
         return logits[..., 0]
 
 
+class _Window(nn.Module):
+    """Scores windows, each by itself or as the sum of what it is made of."""
+
+    def __init__(self, width: int, heads: Heads) -> None:
+        super().__init__()
+        self.scores = _linear(width, sum(heads.parts) or heads.windows, gain=_SMALL)
+        self.register_buffer("sums", _sums(heads) if heads.parts else None)
+
+    @property
+    def whole(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of the one layer that gives the same."""
+        weight, bias = self.scores.weight, self.scores.bias
+        return (weight, bias) if self.sums is None else (self.sums @ weight, self.sums @ bias)
+
+    def forward(self, joint: torch.Tensor) -> torch.Tensor:
+        """Return a logit per window, shape (batch, windows)."""
+        scores: torch.Tensor = self.scores(joint)
+        return scores if self.sums is None else scores @ self.sums.T
+
+
+def _sums(heads: Heads) -> torch.Tensor:
+    """Return which scores add up to which window, 0 or 1, shape (windows, scores)."""
+    windows = np.arange(heads.windows)
+    made_of = np.unravel_index(windows, heads.parts)
+    sums = np.zeros((heads.windows, sum(heads.parts)), dtype=np.float32)
+    for before, choice in zip(np.cumsum((0, *heads.parts)), made_of, strict=False):
+        sums[windows, before + choice] = 1.0
+    return torch.as_tensor(sums)
+
+
 class SetActorCritic(nn.Module):
     """Actor and critic over sets, in the place of the MLP extractor of Stable-Baselines3.
 
@@ -159,7 +192,7 @@ class SetActorCritic(nn.Module):
         self.actor = SetTrunk(layout, width)
         self.critic = SetTrunk(layout, width, (*SINGLE, KEY))
         if heads.windows:
-            self.window = _linear(width, heads.windows, gain=_SMALL)
+            self.window = _Window(width, heads)
         if heads.prefill:
             self.prefill = Pointer(width, columns["ranks"])
             self.leave = _linear(width, 1, gain=_SMALL)

@@ -23,6 +23,7 @@ from sbs_gym.errors import ConfigError
 PREFIX = "learned:"
 FORMAT = 1
 _SUFFIX = ".npz"
+_BEST = "policy.npz"  # in the directory of a training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,20 +45,23 @@ def learned_names() -> list[str]:
 
 
 def weights_path(learned: str) -> Path:
-    """Return the file that a name, or a path that ends with .npz, stands for.
+    """Return the file that a name, a path that ends with .npz, or a training's directory means.
 
     Raises:
         ConfigError: If there is none.
     """
+    given = Path(learned).expanduser()
     if learned.endswith(_SUFFIX):
-        path = Path(learned).expanduser()
+        path = given
     elif learned in learned_names():
         path = _directory() / f"{learned}{_SUFFIX}"
+    elif given.is_dir():
+        path = given / _BEST
     else:
         known = ", ".join(learned_names()) or "none"
         raise ConfigError(
             f"scheduler='{PREFIX}{learned}' is not known. Known: {known}; expected one of them, "
-            f"or the path of a file whose name ends with {_SUFFIX}"
+            f"the path of a file whose name ends with {_SUFFIX}, or the directory of a training"
         )
     if not path.is_file():
         raise ConfigError(f"scheduler='{PREFIX}{learned}': there is no file {str(path)!r}")

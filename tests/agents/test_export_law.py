@@ -35,6 +35,10 @@ CASES = {
         ("agent.learning_starts=64", "agent.buffer_size=800", "agent.target_every=64"),
     ),
     "sets": ("window_budget_ppo", ()),
+    "sets, windows in parts": (
+        "window_budget_ppo",
+        ("policy.windows_in_parts=true", "env.action=flat", "env.reserves=true"),
+    ),
     "answers tried out": ("serving_windows", ()),
     "sets, all questions": ("serving_ppo", ("policy.relative=false",)),
     "sets, beside their mean": ("serving_ppo", ("policy.relative=true",)),
@@ -49,7 +53,7 @@ def make_lively(model):
     for name in ("window", "leave", "prefill", "decode"):
         if hasattr(extractor, name):
             part = getattr(extractor, name)
-            parts.append(getattr(part, "score", part))
+            parts.append(getattr(part, "score", getattr(part, "scores", part)))
     with torch.no_grad():
         for part in parts:
             part.weight *= 100.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_a_name_means_the_background_of_the_file_and_the_network(net: str) -> No
     given = BACKGROUND | {"name": f"learned:{net}", "learned": net, "max_interval_s": 1.0}
     assert scheduler == SchedulerConfig(**given)
     assert scheduler_named(f"learned:{net}") == scheduler
+
+
+def test_the_directory_of_a_training_means_its_weights(net: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="or the directory of a training"):
+        scheduler_named(f"learned:{tmp_path / 'nowhere'}")
+    shutil.copy(net, tmp_path / "policy.npz")
+    found = scheduler_named(f"learned:{tmp_path}")
+    same = dataclasses.replace(
+        scheduler_named(f"learned:{net}"), name=found.name, learned=found.learned
+    )
+    assert found == same
+    assert files.weights_digest(str(tmp_path)) == files.weights_digest(net)
 
 
 def test_words_behind_the_name_change_the_background(net: str) -> None:
