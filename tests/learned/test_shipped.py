@@ -29,7 +29,9 @@ def ttft_mean_s(scheduler, *words):
 
 
 def test_the_agents_of_the_readme_ship():
-    assert {"serving_ppo", "window_budget_ppo", "window_ppo"} <= set(learned_names())
+    assert {"serving_ppo", "window_budget_ppo", "window_budget_reserve", "window_ppo"} <= set(
+        learned_names()
+    )
 
 
 @pytest.mark.parametrize("name", learned_names())
@@ -66,6 +68,16 @@ def test_the_window_and_budget_agent_beats_the_rules_on_lengths_it_never_saw():
     words = ("workload=deepseek_r1_like", "load=0.7")
     mine = ttft_mean_s("learned:window_budget_ppo", *words)
     assert mine < 0.95 * min(ttft_mean_s(rule, *words) for rule in ("sbs", "sbs_budget"))
+
+
+def test_the_agent_that_reserves_instances_does_so_where_it_pays():
+    name = "learned:window_budget_reserve"
+    some_long = ("workload=deepseek_r1_like", "load=0.7")
+    rules = [ttft_mean_s(rule, *some_long) for rule in ("sbs", "sbs_budget")]
+    assert ttft_mean_s(name, *some_long) < 0.9 * min(rules)
+    all_long = ("workload=sbs_long", "load=0.85")
+    assert ttft_mean_s(name, *all_long) < ttft_mean_s("sbs", *all_long)
+    assert ttft_mean_s("sbs_reserve", *all_long) > 1.3 * ttft_mean_s("sbs", *all_long)
 
 
 def test_the_joint_agent_beats_the_rules_on_the_whole_path_on_lengths_it_never_saw():
