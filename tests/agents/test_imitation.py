@@ -102,7 +102,7 @@ def test_an_agent_learns_windows_from_an_agent_and_ranks_from_rules(tmp_path):
     model, env = model_of(windows)
     model.learn(256)
     with torch.no_grad():
-        model.policy.mlp_extractor.window.weight *= 100.0  # sure of what it does
+        model.policy.mlp_extractor.window.scores.weight *= 100.0  # sure of what it does
     export(model, env, tmp_path / "windows.npz")
     config = tiny(tmp_path / "s", "policy.width=48", experiment="serving_ppo")
     student, whole = model_of(config)
