@@ -146,7 +146,8 @@ def _card(
         "|---|---|---|---|---|",
         *(_row(one, result) for one, result in zip(configs, results, strict=True)),
         "",
-        f"Validation: train part of the suite, validation seeds. Versions: {', '.join(told)}.",
+        f"Validation: train part of suite {config['validation']['suite']}, validation seeds. "
+        f"Versions: {', '.join(told)}.",
     ]
     if evaluations and len(runs) > 1:
         lines += [

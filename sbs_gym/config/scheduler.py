@@ -72,8 +72,9 @@ class SchedulerConfig:
         n_limit, n_limit_action: Releases a request may wait; then keep (it goes first), reject
             or force (placed even where no room is left).
         reserved: Instances kept free of long prompts, 0 to 1000: a long prompt stays in the buffer
-            while all others hold one, and this one none; of gated releases.
-        long_tokens: A prompt above this is long; null: above a chunk.
+            while all others hold one, and this one none; one instance at least takes them. Of gated
+            releases.
+        long_tokens: With `reserved`, a prompt above this is long; null: above a chunk.
         placement: Which decode rank; docs/semantics.md section 15 has every rule.
         placement_kv: What iqr_lex, least_kv and exp_weighted call KV load: blocks or tokens.
         placement_iqr_k: iqr_lex masks ranks above Q3 + k * (Q3 - Q1), 0 to 100.

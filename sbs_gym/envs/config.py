@@ -131,6 +131,10 @@ class EnvConfig:
         for question in self.asks:
             require_choice("asks", question, ASKS)
         require_choice("budget_of", self.budget_of, BUDGETS_OF)
+        if not isinstance(self.reserves, bool):
+            raise ConfigError(
+                f"reserves={self.reserves!r} is no truth value; expected True or False"
+            )
         require_choice("reask", self.reask, REASKS)
         require_choice("invalid_action", self.invalid_action, INVALID_ACTIONS)
         require_number("history", self.history, 1, MOST_STACKED, integer=True)

@@ -135,7 +135,12 @@ def _action_rows(task: Task, config: EnvConfig) -> Iterable[tuple[str, str, str]
             yield (
                 index,
                 "with it",
-                f"instances kept free of long prompts: {', '.join(map(str, RESERVED))}",
+                f"instances kept free of long prompts: {', '.join(map(str, RESERVED))}"
+                + (
+                    "; what stands behind moves up"
+                    if layout.num_actions > layout.num_windows
+                    else ""
+                ),
             )
     start, end = layout.num_windows, layout.decode_offset
     if task.answers & Question.PREFILL:

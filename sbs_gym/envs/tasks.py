@@ -124,7 +124,7 @@ def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
     Raises:
         ConfigError: If the task cannot be played there.
     """
-    asked_of(task, config)  # refuses questions that the task does not have
+    asked = asked_of(task, config)  # refuses questions that the task does not have
     form = config.action
     if form == "discrete" and "discrete" not in task.actions:
         form = task.actions[0]
@@ -133,9 +133,19 @@ def action_layout(task: Task, config: EnvConfig) -> ActionLayout:
             f"action={config.action!r} is not a form of {task.id}; expected one of: "
             f"{', '.join(task.actions)}"
         )
-    if config.reserves and (form in ("box", "multi") or not task.answers & Question.RELEASE):
-        raise ConfigError(
-            f"reserves=True with action={form!r} of {task.id}; expected an environment that asks "
-            "for windows, and action='discrete' or 'flat'"
-        )
+    if config.reserves:
+        _require_reserves(task, asked, form)
     return layout_for(task.role(form, config), config.cluster, config.scheduler)
+
+
+def _require_reserves(task: Task, asked: Question, form: str) -> None:
+    """Raise ConfigError unless windows are asked for, in a form that can say what is reserved."""
+    if not asked & Question.RELEASE:
+        raise ConfigError(
+            f"reserves=True: {task.id} does not ask for windows here; expected reserves=False"
+        )
+    able = [name for name in task.actions if name not in ("box", "multi")]
+    if form not in able:
+        raise ConfigError(
+            f"reserves=True with action={form!r} of {task.id}; expected action={' or '.join(able)}"
+        )

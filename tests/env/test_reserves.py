@@ -74,6 +74,13 @@ def test_forms_that_cannot_say_it_are_refused(id: str, action: str) -> None:
         make(id, action=action, reserves=True)
 
 
+def test_only_windows_can_say_it() -> None:
+    with pytest.raises(ConfigError, match="does not ask for windows here"):
+        make(SERVING, asks=("prefill",), reserves=True)
+    with pytest.raises(ConfigError, match="reserves='yes'"):
+        make(WINDOW, reserves="yes")
+
+
 def test_what_is_long_must_be_the_same_for_a_baseline_behind_a_warm_up() -> None:
     baseline = "sbs:long_tokens=100"
     with pytest.raises(ConfigError, match="long_tokens"):
