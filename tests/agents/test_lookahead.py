@@ -124,7 +124,7 @@ def test_the_player_stands_still_between_refreshes(tmp_path):
         model._become_player()
         before = model._guesses(env.action_masks())
         with torch.no_grad():
-            model.policy.mlp_extractor.window.bias += torch.linspace(0.0, 5.0, 162)
+            model.policy.mlp_extractor.window.scores.bias += torch.linspace(0.0, 5.0, 162)
         np.testing.assert_array_equal(model._guesses(env.action_masks()), before)
         export(model, env, tmp_path / "now.npz")
         model._become_player()

@@ -126,7 +126,7 @@ def test_the_training_that_another_one_begins_with_is_made_first_unless_it_is_th
 def test_a_mistake_on_the_command_line_is_one_line_and_exits_with_2(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        run_main(monkeypatch, "seed=10000")
+        run_main(monkeypatch, "experiment=window_budget_ppo", "seed=10000")
     assert left.value.code == 2
     told = capsys.readouterr()
     assert told.out == ""
