@@ -26,7 +26,6 @@ from sbs_gym.artifacts import write_all
 from sbs_gym.config.cluster import ClusterConfig
 from sbs_gym.config.learned import FORMAT
 from sbs_gym.envs.tasks import asked_of
-from sbs_gym.schedulers.questions import RESERVED
 from sbs_gym.sim.features import feature_digest
 
 
@@ -83,17 +82,18 @@ def played_cluster(env: TrainingEnv | MixedEnv) -> ClusterConfig:
 
 def _meta(env: TrainingEnv | MixedEnv) -> dict[str, Any]:
     core, config = env.core, env.core.config
+    role = core.task.role(core.layout.form, config)
     scheduler = {k: v for k, v in dataclasses.asdict(config.scheduler).items() if k != "learned"}
     return {
         "format": FORMAT,
         "task": core.task.id,
         "answers": int(asked_of(core.task, config)),
         "sees": int(core.task.sees),
-        "action": core.layout.form,
-        "num_budgets": core.task.num_budgets,
-        "num_orders": core.task.num_orders,
-        "num_reserved": len(RESERVED) if config.reserves else 1,
-        "budget_of": config.budget_of,
+        "action": role.form,
+        "num_budgets": role.num_budgets,
+        "num_orders": role.num_orders,
+        "num_reserved": role.num_reserved,
+        "budget_of": role.budget_of,
         "history": config.history,
         "features": feature_digest(core.task.sees),
         "scheduler": scheduler,

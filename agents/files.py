@@ -1,6 +1,7 @@
 """The names of the files of trainings and evaluations; config.yaml besides."""
 
-BEST = "policy.npz"  # the weights that did best in validation
+from sbs_gym.config.learned import BEST as BEST
+
 LAST = "last.npz"
 CURVE = "progress.csv"
 CHECKPOINT = "checkpoint.pt"

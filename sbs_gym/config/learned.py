@@ -23,7 +23,7 @@ from sbs_gym.errors import ConfigError
 PREFIX = "learned:"
 FORMAT = 1
 _SUFFIX = ".npz"
-_BEST = "policy.npz"  # in the directory of a training
+BEST = "policy.npz"  # in the directory of a training, the weights that did best in validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ def weights_path(learned: str) -> Path:
     elif learned in learned_names():
         path = _directory() / f"{learned}{_SUFFIX}"
     elif given.is_dir():
-        path = given / _BEST
+        path = given / BEST
     else:
         known = ", ".join(learned_names()) or "none"
         raise ConfigError(

@@ -130,18 +130,9 @@ def _action_rows(task: Task, config: EnvConfig) -> Iterable[tuple[str, str, str]
             yield f"[1]: b, 0 to {NUM_BUDGETS - 1}", "with it", budget
         else:
             yield f"m, 0 to {NUM_MULTIPLIERS - 1}", window, quarter
-        if "discrete" in task.actions or "flat" in task.actions:
-            index = f"index x {len(RESERVED)} + r with `reserves=True`"
-            yield (
-                index,
-                "with it",
-                f"instances kept free of long prompts: {', '.join(map(str, RESERVED))}"
-                + (
-                    "; what stands behind moves up"
-                    if layout.num_actions > layout.num_windows
-                    else ""
-                ),
-            )
+        more = "; what stands behind moves up" if layout.num_actions > layout.num_windows else ""
+        free = f"instances kept free of long prompts: {', '.join(map(str, RESERVED))}{more}"
+        yield f"index x {len(RESERVED)} + r with `reserves=True`", "with it", free
     start, end = layout.num_windows, layout.decode_offset
     if task.answers & Question.PREFILL:
         when = "per request of a release, in its order, while a rank has room"

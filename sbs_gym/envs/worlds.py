@@ -90,11 +90,17 @@ class Worlds:
     def _make_shadow(self, world: World) -> None:
         """Let a copy of an environment go on under the baseline's rules."""
         baseline = self._config.reward.baseline or self._config.scheduler
-        terms = terms_of(baseline, seed=0, num_requests=0)
-        for name in ("order", "gated", "leftovers_alone", "cost_budget", "n_limit"):
+        terms = terms_of(baseline, self._config.cluster, seed=0, num_requests=0)
+        for name in (
+            "order",
+            "gated",
+            "leftovers_alone",
+            "cost_budget",
+            "n_limit",
+            "long_tokens",
+            "watchdog_factor",
+        ):
             setattr(world.setup, name, getattr(terms, name))
-        world.setup.watchdog_factor = terms.watchdog_factor
-        world.setup.long_tokens = terms.long_tokens or world.setup.chunk_tokens
         world.setup.any_order = world.agent.answers = world.agent.keeps_records = 0
 
     def records(self, e: int) -> RunRecords:
@@ -206,7 +212,9 @@ class Worlds:
 
     def _terms(self) -> Terms:
         """Return the terms of the background, with both indices of the buffer."""
-        terms = terms_of(self._config.scheduler, seed=0, num_requests=self._slots)
+        terms = terms_of(
+            self._config.scheduler, self._config.cluster, seed=0, num_requests=self._slots
+        )
         return dataclasses.replace(terms, any_order=True, record_ranks=self._config.record)
 
     def _prepare_agent(self, world: World) -> None:

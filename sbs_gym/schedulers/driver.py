@@ -126,7 +126,7 @@ class Session:
         self._learner = learner_for(scheduler, cluster) if decider is None else None
         first, end = measured if measured is not None else (0, len(table))
         terms = dataclasses.replace(
-            terms_of(scheduler, seed=seed, num_requests=len(table)),
+            terms_of(scheduler, cluster, seed=seed, num_requests=len(table)),
             mean_luck=mean_luck,
             first_measured=first,
             end_measured=end,
@@ -194,7 +194,9 @@ def has_context(timing: TimingModel) -> bool:
     return bool(timing.coefficients[0].pair_cost_s > 0.0)
 
 
-def terms_of(scheduler: SchedulerConfig, *, seed: int, num_requests: int) -> Terms:
+def terms_of(
+    scheduler: SchedulerConfig, cluster: ClusterConfig, *, seed: int, num_requests: int
+) -> Terms:
     """Return what a scheduler asks of a world with everything measured, until the end."""
     order = "arrival" if scheduler.release == "immediate" else scheduler.order
     return Terms(
@@ -204,7 +206,7 @@ def terms_of(scheduler: SchedulerConfig, *, seed: int, num_requests: int) -> Ter
         leftovers_alone=scheduler.leftovers == "alone",
         cost_budget=scheduler.budget_unit == "cost",
         n_limit=scheduler.n_limit,
-        long_tokens=scheduler.long_tokens,
+        long_tokens=scheduler.long_tokens or cluster.chunk_tokens,
         watchdog_factor=scheduler.watchdog_factor,
         mean_luck=False,
         stop_at_s=math.inf,

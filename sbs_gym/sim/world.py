@@ -29,10 +29,7 @@ _GROWTH = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a scheduler and the caller ask of a run; names and meanings as in state.SETUP.
-
-    Without long_tokens, prompts of more than a chunk are long.
-    """
+    """What a scheduler and the caller ask of a run; names and meanings as in state.SETUP."""
 
     seed: int
     order: Order
@@ -41,7 +38,7 @@ class Terms:
     leftovers_alone: bool
     cost_budget: bool
     n_limit: int
-    long_tokens: int | None
+    long_tokens: int
     watchdog_factor: float
     mean_luck: bool
     stop_at_s: float
@@ -125,7 +122,7 @@ def example_world() -> World:
         leftovers_alone=False,
         cost_budget=False,
         n_limit=1,
-        long_tokens=None,
+        long_tokens=cluster.chunk_tokens,
         watchdog_factor=3.0,
         mean_luck=True,
         stop_at_s=math.inf,
@@ -142,11 +139,9 @@ def _indexed(count: int, terms: Terms, *orders: Order) -> int:
 
 
 def _setup(count: int, cluster: ClusterConfig, timing: TimingModel, terms: Terms) -> Any:
-    told = dataclasses.asdict(terms)
-    told["long_tokens"] = terms.long_tokens or cluster.chunk_tokens
     return _one(
         state.SETUP,
-        **told,
+        **dataclasses.asdict(terms),
         num_requests=count,
         num_prefill=cluster.num_prefill,
         dp=cluster.prefill_dp,

@@ -134,7 +134,7 @@ def scheduler_config(given: Scenario) -> SchedulerConfig:
         charge=given.charge,
         n_limit=given.n_limit,
         n_limit_action=given.n_limit_action,
-        reserved=given.reserved if given.gated else 0,
+        reserved=given.reserved,
         long_tokens=given.long_tokens,
         placement=given.placement,
         placement_kv=given.placement_kv,
