@@ -38,6 +38,7 @@ class Supervisor(BaseCallback):
         progress: ProgressReport,
         validation: Validation | None,
         notes: dict[str, Any] | None,
+        began_at_s: float,
     ) -> None:
         super().__init__()
         self._stop, self._progress, self._validation = stop, progress, validation
@@ -45,7 +46,7 @@ class Supervisor(BaseCallback):
         self._curve, self._tracker = curve, tracker
         self._directory = Path(config.output_dir)
         self._notes = notes or {"best_loss": None, "validated": 0, "stored": 0, "spent_s": 0.0}
-        self._began_at_s = time.monotonic() - self._notes["spent_s"]
+        self._began_at_s = began_at_s - self._notes["spent_s"]
 
     def _on_rollout_start(self) -> None:
         steps, notes = self.num_timesteps, self._notes

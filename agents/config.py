@@ -155,7 +155,13 @@ class ImitationConfig:
 
     Attributes:
         rule: Preset whose answers are imitated; null: no imitation.
-        decisions: How many of them are collected.
+        rivals: Further presets: in every episode the one is imitated that costs least at its
+            lengths, timing and load.
+        decisions: How many answers are collected.
+        gap: Of how many decisions of an environment one is collected.
+        rounds: Times that answers are collected. In the first the rule plays, later the policy,
+            while the rule says what it would do; all that was collected is learned from (DAgger:
+            Ross, Gordon and Bagnell, AISTATS 2011).
         epochs: Passes over them.
         learning_rate: Of Adam; it falls to nothing.
         windows: Weights file whose answers take the place of the rule's where a window is asked
@@ -167,7 +173,10 @@ class ImitationConfig:
     """
 
     rule: str | None = None
+    rivals: tuple[str, ...] = ()
     decisions: int = 50_000
+    gap: int = 1
+    rounds: int = 1
     epochs: int = 4
     learning_rate: float = 1e-3
     windows: str | None = None
@@ -181,6 +190,8 @@ class ImitationConfig:
                 f"imitation.windows_experiment={self.windows_experiment!r} leaves its weights"
             )
         require_number("imitation.decisions", self.decisions, 1, 100_000_000, integer=True)
+        require_number("imitation.gap", self.gap, 1, 1_000_000, integer=True)
+        require_number("imitation.rounds", self.rounds, 1, 1000, integer=True)
         require_number("imitation.smoothing", self.smoothing, 0, 1)
         require_number("imitation.epochs", self.epochs, 1, 1000, integer=True)
         require_number("imitation.learning_rate", self.learning_rate, 0, 1, low_open=True)
@@ -239,7 +250,7 @@ class TrainConfig:
             same observation.
         agent, policy, imitation, validation, wandb: Parts.
         seed: Of weights, actions and episodes.
-        total_steps: Decisions, summed over environments.
+        total_steps: Decisions, summed over environments; 0: imitation alone.
         num_envs: Environments stepped together.
         reward_scale: Factor on all rewards.
         reward_unit: See `agents.envs.TrainingEnv`.
@@ -263,7 +274,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_number("seed", self.seed, 0, TRAIN_SEEDS - 1, integer=True)
-        require_number("total_steps", self.total_steps, 1, 10**11, integer=True)
+        require_number("total_steps", self.total_steps, 0, 10**11, integer=True)
+        if self.total_steps == 0 and self.imitation.rule is None:
+            raise ConfigError("total_steps=0 without imitation.rule; expected a rule, or more")
         require_number("num_envs", self.num_envs, 1, 100_000, integer=True)
         require_number("reward_scale", self.reward_scale, 0, 1e9, low_open=True)
         require_choice("reward_unit", self.reward_unit, REWARD_UNITS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from agents.config import REWARD_UNITS
 from agents.critic_sight import WithCriticSight, critic_sight
 from sbs_gym.config.run import RunConfig
+from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.episodes import Episode
 from sbs_gym.envs.sb3 import SB3SchedulingEnv
 from sbs_gym.errors import ConfigError, require_choice
@@ -18,6 +20,7 @@ from sbs_gym.simulate import measured_run
 
 _LOAD_STEP = 0.05  # costs are measured at loads that far apart
 _NUM_REQUESTS = 4_000
+_TO_CHOOSE = 20_000  # requests: of two schedulers the better one
 _SEED = 9_999  # the last of the training seeds
 
 
@@ -53,7 +56,7 @@ class TrainingEnv(SB3SchedulingEnv):
         if sees_baseline:
             self._add_critic_sight()
         self._reward_scale, self._reward_unit = reward_scale, reward_unit
-        self._costs: dict[tuple[int, int, int], float] = {}
+        self._costs: dict[tuple[SchedulerConfig, int, int, int, int], float] = {}
         self._units: dict[int, float] = {}  # of the running episodes, by seed
 
     def _add_critic_sight(self) -> None:
@@ -91,32 +94,44 @@ class TrainingEnv(SB3SchedulingEnv):
         if episode.seed not in self._units:
             if len(self._units) > 4 * self.num_envs:
                 self._units.clear()
-            cost = self._cost(episode) if self._reward_unit == "baseline" else 1.0
+            alone = self._reward_unit == "request"
+            cost = 1.0 if alone else self._cost(episode, self.config.scheduler, _NUM_REQUESTS)
             self._units[episode.seed] = cost * episode.rate_per_s
         return self._units[episode.seed]
 
-    def _cost(self, episode: Episode) -> float:
-        """Return the background's mean weighted cost per request in episodes like this one."""
+    def cheapest(self, schedulers: Sequence[SchedulerConfig]) -> NDArray[np.int64]:
+        """Return which scheduler costs least in episodes like the running ones, (num_envs,)."""
+        found = np.zeros(self.num_envs, dtype=np.int64)
+        for e, episode in enumerate(self.core.episodes):
+            if episode is None:
+                raise ConfigError("cheapest() before the first reset(); expected reset() first")
+            found[e] = np.argmin([self._cost(episode, one, _TO_CHOOSE) for one in schedulers])
+        return found
+
+    def _cost(self, episode: Episode, scheduler: SchedulerConfig, num_requests: int) -> float:
+        """Return a scheduler's mean weighted cost per request in episodes like this one."""
         names = [workload.name for workload in self.config.workloads]
         step = -1 if math.isnan(episode.load) else round(episode.load / _LOAD_STEP)
-        key = (names.index(episode.workload), episode.timing, step)
+        key = (scheduler, num_requests, names.index(episode.workload), episode.timing, step)
         if key not in self._costs:
             self._costs[key] = self._measured_cost(*key)
         return self._costs[key]
 
-    def _measured_cost(self, workload: int, timing: int, step: int) -> float:
+    def _measured_cost(
+        self, scheduler: SchedulerConfig, num_requests: int, workload: int, timing: int, step: int
+    ) -> float:
         config = self.config
         run = RunConfig(
             cluster=config.cluster,
             workload=config.workloads[workload],
             arrivals=config.arrivals[0],
             timing=config.timings[timing],
-            scheduler=config.scheduler,
+            scheduler=scheduler,
             slo=config.slo,
             load=None if step < 0 else max(step, 1) * _LOAD_STEP,
             rate_per_s=config.rate_per_s,
             load_side=config.load_side,
-            num_requests=_NUM_REQUESTS,
+            num_requests=num_requests,
             seed=_SEED,
         )
         summary = measured_run(run).summary

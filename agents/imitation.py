@@ -18,11 +18,13 @@ from agents.critic_sight import KEY
 from agents.envs import TrainingEnv
 from agents.loading import LoadedAgent, load
 from agents.observations import parts
+from sbs_gym.cells import Progress
 from sbs_gym.envs.play import RulePlayer
 from sbs_gym.errors import ConfigError
 from sbs_gym.sim.features import GLOBAL
 
 _BATCH = 1024
+_SEEDS_APART = 1_000  # of the episodes of two rounds
 _TEMPERATURE = 0.02  # of an agent's windows: what it holds for nearly as good stays so
 _ASKS_RELEASE = [feature.name for feature in GLOBAL].index("asks_release")
 
@@ -39,10 +41,11 @@ def require_imitable(config: TrainConfig, env: Any) -> None:
         )
     if config.env.get("clusters") is not None:
         raise ConfigError(f"imitation.rule={rule!r} beside env.clusters; expected one env.cluster")
-    try:
-        RulePlayer(env, rule)  # refuses rules whose answers the action space does not contain
-    except ConfigError as problem:
-        raise ConfigError(f"imitation.rule={rule!r}: {problem}") from None
+    for name in (rule, *config.imitation.rivals):
+        try:
+            RulePlayer(env, name)  # refuses rules whose answers the action space does not contain
+        except ConfigError as problem:
+            raise ConfigError(f"imitation.rule={name!r}: {problem}") from None
     if config.imitation.smoothing > 0.0 and not isinstance(env.action_space, Discrete):
         raise ConfigError(
             f"imitation.smoothing={config.imitation.smoothing:g} with {env.action_space}; expected "
@@ -78,7 +81,11 @@ class Lessons:
 
 
 def imitate(
-    model: BaseAlgorithm, envs: Sequence[TrainingEnv], config: ImitationConfig, seed: int
+    model: BaseAlgorithm,
+    envs: Sequence[TrainingEnv],
+    config: ImitationConfig,
+    seed: int,
+    progress: Progress | None = None,
 ) -> float:
     """Raise the probability of a rule's answers; return the share that the policy then gives.
 
@@ -88,10 +95,28 @@ def imitate(
             they are few among all questions; others than the model's, so that it stands as it did.
         config: Which rule, and how long.
         seed: Of episodes and batches.
+        progress: Called with the steps that have been played, and all of them.
     """
     if config.rule is None:
         raise ConfigError("imitation.rule=None: nothing to imitate")
-    lessons = joined([collect(env, config, seed + number) for number, env in enumerate(envs)])
+    collected: list[Lessons] = []
+    count = config.rounds * len(envs)
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            progress(len(collected) * total + done, count * total)
+
+    for turn in range(config.rounds):
+        player = model if turn > 0 else None
+        first = seed + turn * _SEEDS_APART
+        for number, env in enumerate(envs):
+            collected.append(collect(env, config, first + number, player, told))
+        lessons = joined(collected)
+        _learn(model, lessons, config, first)
+    return _agreement(model, lessons)
+
+
+def _learn(model: Any, lessons: Lessons, config: ImitationConfig, seed: int) -> None:
     optimiser = torch.optim.Adam(model.policy.parameters(), lr=config.learning_rate)
     model.policy.set_training_mode(True)
     batches = list(_batches(len(lessons.answers), config.epochs, seed))
@@ -101,7 +126,7 @@ def imitate(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return _agreement(model, lessons)
+    model.policy.set_training_mode(False)
 
 
 def _batches(count: int, epochs: int, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -110,26 +135,76 @@ def _batches(count: int, epochs: int, seed: int) -> Iterator[NDArray[np.int64]]:
         yield from np.array_split(rng.permutation(count), -(-count // _BATCH))
 
 
-def collect(env: TrainingEnv, config: ImitationConfig, seed: int) -> Lessons:
-    """Return what a rule saw and answered, with an agent's windows if there is one."""
-    player = RulePlayer(env, config.rule)
+class _Teachers:
+    """Several rules, of which in every episode the best one answers."""
+
+    def __init__(self, env: TrainingEnv, rules: Sequence[str]) -> None:
+        self._env, self._players = env, [RulePlayer(env, rule) for rule in rules]
+        self.choose()
+
+    def choose(self) -> None:
+        """Choose for the running episodes."""
+        rules = [player.scheduler for player in self._players]
+        alone = np.zeros(self._env.num_envs, dtype=np.int64)
+        self._chosen = alone if len(rules) == 1 else self._env.cheapest(rules)
+
+    def actions(self) -> NDArray[Any]:
+        """Return the answers to all standing questions; ask once each."""
+        actions = self._players[0].actions(self._chosen == 0)
+        for number, player in enumerate(self._players[1:], start=1):
+            asked = self._chosen == number
+            actions[asked] = player.actions(asked)[asked]
+        return actions
+
+
+def collect(
+    env: TrainingEnv,
+    config: ImitationConfig,
+    seed: int,
+    player: BaseAlgorithm | None = None,
+    progress: Progress | None = None,
+) -> Lessons:
+    """Return what was seen and what rules answered, with an agent's windows if there is one.
+
+    Args:
+        env: Where it is played.
+        config: Which rules, and how much.
+        seed: Of the first episode.
+        player: Plays in the place of those who are asked; None: they play.
+        progress: Called with the steps that have been played, and all of them.
+    """
     agent = None if config.windows is None else load(config.windows)
     env.seed(seed)
     observation = env.reset()
+    teachers = _Teachers(env, (config.rule, *config.rivals))
     found = []
-    for _ in range(-(-config.decisions // env.num_envs)):
-        answers, masks = player.actions(), env.action_masks()
+    num_steps = -(-config.decisions // env.num_envs) * config.gap
+    for step in range(num_steps):
+        answers, masks = teachers.actions(), env.action_masks()
         seen = {name: part.copy() for name, part in parts(observation).items()}
         asked = np.zeros(0, dtype=np.int64)
         chances = np.zeros((0, masks.shape[1]), dtype=np.float32)
         if agent is not None:
             asked = np.flatnonzero(seen["global"][:, _ASKS_RELEASE])
             answers, chances = _with_windows(agent, seen, masks, asked, answers)
-        found.append(
-            Lessons(seen=seen, answers=answers, masks=masks, windows=asked, chances=chances)
-        )
-        observation, *_ = env.step(answers)
+        if step % config.gap == 0:
+            found.append(
+                Lessons(seen=seen, answers=answers, masks=masks, windows=asked, chances=chances)
+            )
+        if player is not None:
+            answers = _answers_of(player, seen, masks)
+        observation, _, dones, _ = env.step(answers)
+        if dones.any():
+            teachers.choose()
+        if progress is not None:
+            progress(step + 1, num_steps)
     return joined(found)
+
+
+def _answers_of(model: Any, seen: dict[str, Any], masks: Any) -> NDArray[Any]:
+    more = {"action_masks": masks} if getattr(model, "masked", False) else {}
+    chosen, _ = model.predict(seen.get("flat", seen), deterministic=True, **more)
+    return np.asarray(chosen)
 
 
 def joined(lessons: Sequence[Lessons]) -> Lessons:
@@ -195,8 +270,7 @@ def _agreement(model: Any, lessons: Lessons) -> float:
     equal, count = 0, len(lessons.answers)
     for rows in np.array_split(np.arange(count), -(-count // _BATCH)):
         part = {name: values[rows] for name, values in lessons.seen.items()}
-        more = {"action_masks": lessons.masks[rows]} if getattr(model, "masked", False) else {}
-        chosen, _ = model.predict(part.get("flat", part), deterministic=True, **more)
+        chosen = _answers_of(model, part, lessons.masks[rows])
         same = chosen.reshape(len(rows), -1) == lessons.answers[rows].reshape(len(rows), -1)
         equal += int(same.all(axis=1).sum())
     return equal / count

@@ -70,7 +70,8 @@ def main(given: DictConfig) -> None:
 def _told(config: TrainConfig, steps: int | str) -> str:
     """Return which weights were kept."""
     if steps == 0:
-        return f"those of the imitation of {config.imitation.rule}: nothing later did better"
+        later = ": nothing later did better" if config.total_steps > 0 else ""
+        return f"those of the imitation of {config.imitation.rule}{later}"
     return f"after {steps} {'states' if config.agent.algorithm == 'lookahead' else 'decisions'}"
 
 

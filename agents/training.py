@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def _validation(config: TrainConfig, env: Any) -> Validation | None:
 def _train(
     config: TrainConfig, env: Any, tracker: Tracker, validation: Validation | None
 ) -> dict[str, Any]:
-    directory = Path(config.output_dir)
+    directory, began_at_s = Path(config.output_dir), time.monotonic()
     stored = checkpoint.load(directory)
     if not stored:
         print("measuring what is seen, before training", file=sys.stderr)
@@ -99,7 +100,7 @@ def _train(
         model.logger.record(name, value)
     with GentleStop() as stop, ProgressReport(f"{config.name} seed {config.seed}") as progress:
         supervisor = Supervisor(
-            config, statistics, curve, tracker, stop, progress, validation, notes
+            config, statistics, curve, tracker, stop, progress, validation, notes, began_at_s
         )
         _learn(config, model, supervisor)
         found = {**supervisor.finish(), "versions": versions(), "seed": config.seed}
@@ -114,13 +115,16 @@ def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
         envs = [build_env(asking(config, questions)) for questions in asked]
         for env in envs:
             stack.callback(env.close)
-        alike = imitate(model, envs, config.imitation, env_seed(config) + 1)
-    print(f"answers {alike:.1%} of questions as {config.imitation.rule} does", file=sys.stderr)
+        what = f"{config.name} seed {config.seed}: imitating"
+        progress = stack.enter_context(ProgressReport(what))
+        alike = imitate(model, envs, config.imitation, env_seed(config) + 1, progress)
+    taught = " or ".join(filter(None, (config.imitation.rule, *config.imitation.rivals)))
+    print(f"answers {alike:.1%} of questions as {taught} does", file=sys.stderr)
 
 
 def _learn(config: TrainConfig, model: BaseAlgorithm, supervisor: Supervisor) -> None:
     left = config.total_steps - model.num_timesteps
-    if left > 0:
+    if left > 0 or model._last_obs is None:
         model.learn(
             left,
             callback=supervisor,

@@ -58,7 +58,9 @@ class RulePlayer:
     Args:
         env: One of this package, wrapped or not.
         rule: A scheduler preset, also changed ("sbs:multiplier=0"), or a SchedulerConfig; where
-            ranks are chosen also just the rule, such as "pbaa" or "iqr_lex".
+            ranks are chosen also just the rule, such as "pbaa" or "iqr_lex". What a rule keeps out
+            of a release (`reserved`) is left; where all is left the environment's round is over,
+            the rule itself would look at the next instance.
 
     Raises:
         ConfigError: If the action space does not contain the rule's answers; says what is missing.
@@ -86,15 +88,23 @@ class RulePlayer:
         self._window = 0 if self._box else _window_index(task, config, self.scheduler)
         self._rules = self._core.encode(self.scheduler)
 
-    def answers(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the answers to all standing questions, as the core takes them; ask once each."""
+    def answers(
+        self, asked: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the answers to all standing questions, as the core takes them; ask once each.
+
+        Args:
+            asked: Which environments ask, bool, shape (num_envs,); others get 0. None: all.
+        """
         out = np.zeros(self._core.num_envs, dtype=np.int64)
-        rule_answers(self._core.blocks, self._rules, self._window, out)
+        if asked is None:
+            asked = np.ones(len(out), dtype=np.bool_)
+        rule_answers(self._core.blocks, self._rules, self._window, asked, out)
         return out, np.full(len(out), self._value)
 
-    def actions(self) -> NDArray[Any]:
+    def actions(self, asked: NDArray[np.bool_] | None = None) -> NDArray[Any]:
         """Return the same as actions, shape (num_envs, …)."""
-        indices, values = self.answers()
+        indices, values = self.answers(asked)
         encode = self._actions.encode
         return np.array([encode(int(i), float(v)) for i, v in zip(indices, values, strict=True)])
 
@@ -185,6 +195,8 @@ def _require_answered(task: Task, background: SchedulerConfig, rule: SchedulerCo
         answered |= {"order"}
     if task.answers & Question.PREFILL:
         answered |= {"allocation"}
+        if background.reserved <= rule.reserved:
+            answered |= {"reserved"}  # what the rule keeps out is left
     if task.answers & Question.DECODE:
         answered |= _PLACEMENT
     for field in dataclasses.fields(SchedulerConfig):

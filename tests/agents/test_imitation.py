@@ -12,6 +12,7 @@ from agents.critic_sight import KEY
 from agents.export import export
 from agents.imitation import collect, imitate, require_imitable
 from agents.loading import load
+from sbs_gym.envs.config import scheduler_named
 from sbs_gym.envs.play import RulePlayer
 from sbs_gym.errors import ConfigError
 from tests.agents.tiny import model_of, tiny
@@ -129,5 +130,47 @@ def test_windows_of_another_task_are_refused(tmp_path):
     )
     env = build_env(config)
     with pytest.raises(ConfigError, match="acts in SBS/WindowBudget; expected SBS/Serving"):
+        require_imitable(config, env)
+    env.close()
+
+
+def test_of_several_rules_the_best_of_every_episode_is_imitated(tmp_path):
+    """Keeping long prompts together helps where few are long, and harms where most are."""
+    words = ("env.workload=[heavy_tail,sbs_long]", "env.cluster.num_prefill=3", "env.load=0.5")
+    env = build_env(tiny(tmp_path, *words, experiment="prefill_allocation_ppo"))
+    given = ImitationConfig(rule="sbs", rivals=("sbs_reserve",), decisions=16_000)
+    lessons = collect(env, given, seed=0)
+    env.reset()
+    names = ["sbs", "sbs_reserve"]
+    best = env.cheapest([scheduler_named(name) for name in names])
+    found = {episode.workload: names[k] for episode, k in zip(env.core.episodes, best, strict=True)}
+    env.close()
+    assert found == {"heavy_tail": "sbs_reserve", "sbs_long": "sbs"}
+    left, long = lessons.answers == 4, lessons.seen["request"][:, 0] > 1.0
+    assert 0.02 < left[long].mean() < 0.5
+    assert not left[~long].any()
+
+
+def test_some_decisions_are_collected_and_in_later_rounds_the_policy_plays(tmp_path):
+    model, env = model_of(tiny(tmp_path, experiment="prefill_allocation_ppo"))
+    whole = collect(env, ImitationConfig(rule="sbs", decisions=1_600), seed=3)
+    few = collect(env, ImitationConfig(rule="sbs", decisions=160, gap=10), seed=3)
+    rows = [e + env.num_envs * 10 * step for step in range(20) for e in range(env.num_envs)]
+    assert (few.answers == whole.answers[rows]).all()
+    assert all((few.seen[name] == whole.seen[name][rows]).all() for name in few.seen)
+    played = collect(env, ImitationConfig(rule="sbs", decisions=1_600), seed=3, player=model)
+    first = slice(0, env.num_envs)
+    assert (played.answers[first] == whole.answers[first]).all()
+    assert (played.seen["request"] != whole.seen["request"]).any()
+    share = imitate(model, [env], ImitationConfig(rule="sbs", decisions=800, rounds=3), seed=0)
+    env.close()
+    assert 0.0 < share <= 1.0
+
+
+def test_a_rival_that_cannot_be_played_is_refused_by_its_name(tmp_path):
+    words = ("imitation.rivals=[sbs,sbs_budget]",)
+    config = tiny(tmp_path, *words, experiment="prefill_allocation_ppo")
+    env = build_env(config)
+    with pytest.raises(ConfigError, match=r"imitation.rule='sbs_budget': .*budget='backlog'"):
         require_imitable(config, env)
     env.close()

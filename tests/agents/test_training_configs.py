@@ -100,6 +100,8 @@ MISTAKES = [
         r"env\.clusters: .* expected clusters that look alike",
     ),
     (("imitation.rule=nobody",), r"scheduler='nobody' is not known"),
+    (("total_steps=0",), r"total_steps=0 without imitation\.rule"),
+    (("imitation.rounds=0",), r"imitation\.rounds=0"),
     (
         ("imitation.windows_experiment=serving_windows", "imitation.windows=net.npz"),
         r"imitation\.windows='net\.npz'; expected a path that ends with policy\.npz",

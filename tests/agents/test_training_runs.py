@@ -12,11 +12,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from agents.building import build_env
 from agents.files import LOCK, RESULT
+from agents.loading import load
 from agents.only_one import only_one
 from agents.training import train
 from agents.validation import rules_within
 from sbs_gym.artifacts import json_writer, write_all
+from sbs_gym.envs.play import RulePlayer
 from sbs_gym.errors import ConfigError
 from tests.agents.tiny import arrays_in, tiny, words_for
 
@@ -57,6 +60,21 @@ def test_a_training_leaves_its_configuration_curve_weights_checkpoint_and_result
     assert meta["task"] == "SBS/WindowBudget"
     assert meta["steps"] == 1024
     assert meta["training"] == yaml.safe_load((trained / "config.yaml").read_text())
+
+
+def test_imitation_alone_leaves_the_same_files_and_what_it_learned(tmp_path):
+    words = ("imitation.rule=sbs_budget", "imitation.decisions=1000", "imitation.epochs=20")
+    found = train(tiny(tmp_path / "run", "total_steps=0", *words))
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()
+    assert found["spent_s"] > 0.0
+    agent = load(str(tmp_path / "run"))
+    env = build_env(tiny(tmp_path / "other", "policy.critic_sees_baseline=false"))
+    env.seed(123)
+    seen, rule = env.reset(), RulePlayer(env, "sbs_budget")
+    mine, _ = agent.predict(seen)
+    env.close()
+    assert (mine == rule.actions()).all(axis=1).mean() > 0.9
+    assert train(tiny(tmp_path / "run", "total_steps=0", *words)) == found
 
 
 def test_a_second_process_in_the_same_directory_is_refused(tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from sbs_gym.envs.play import RulePlayer
+from sbs_gym.envs.play import RulePlayer, play
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import RESERVED
 from tests.env.setups import BUDGET, PREFILL, PREFILL_ONLY, SERVING, WHOLE_PATH, WINDOW, make
-from tests.env.test_parity_law import ALONE, assert_parity
+from tests.env.test_parity_law import ALONE, assert_parity, plain_run
 
 THREE = {"num_prefill": 3}
 CASES = (
@@ -59,6 +60,28 @@ def test_those_of_the_warm_up_hold_until_the_first_answer() -> None:
     assert env.core.world(0).agent.reserved == 2
     env.step(4 * len(RESERVED) + 1)
     assert env.core.world(0).agent.reserved == RESERVED[1]
+
+
+@pytest.mark.parametrize("reserved", RESERVED)
+def test_what_a_rule_keeps_out_is_left_where_ranks_are_chosen(reserved: int) -> None:
+    cluster = PREFILL_ONLY | THREE
+    options: dict[str, Any] = {"workload": "heavy_tail", "cluster": cluster, "horizon_s": 60.0}
+    env = make(PREFILL, observation="dict", record=True, **options, **ALONE)
+    found = play(env, f"sbs:reserved={reserved}", seed=3)
+    left = found.actions == env.core.config.cluster.prefill_dp
+    long = found.observations["request"][:, 0] > 1.0
+    assert not left[~long].any()
+    assert (0.1 if reserved else 0.0) <= left[long].mean() <= (0.99 if reserved else 0.0)
+    mine = env.records().requests["first_token_at_s"] - env.records().requests["arrived_at_s"]
+    plain = plain_run(env, f"sbs:reserved={reserved}").requests
+    theirs = plain["first_token_at_s"] - plain["arrived_at_s"]
+    assert np.nanmean(mine) == pytest.approx(np.nanmean(theirs), rel=0.05)
+
+
+def test_what_the_background_keeps_out_no_rule_can_place() -> None:
+    env = make(PREFILL, cluster=PREFILL_ONLY | THREE, scheduler="sbs_reserve")
+    with pytest.raises(ConfigError, match="reserved=0, which SBS/PrefillAllocation does not"):
+        RulePlayer(env, "sbs")
 
 
 def test_a_rule_with_other_numbers_is_refused() -> None:
