@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from sbs_gym.simulate import measured_run
 
 _LOAD_STEP = 0.05  # costs are measured at loads that far apart
 _NUM_REQUESTS = 4_000
-_TO_CHOOSE = 20_000  # requests: of two schedulers the better one
 _SEED = 9_999  # the last of the training seeds
+_RUNS_TO_CHOOSE, _REQUESTS_TO_CHOOSE = 2, 10_000  # from which the better scheduler is told
+_Kind = tuple[int, int, int]  # numbers of workload and timing, load in steps
 
 
 class TrainingEnv(SB3SchedulingEnv):
@@ -56,7 +57,8 @@ class TrainingEnv(SB3SchedulingEnv):
         if sees_baseline:
             self._add_critic_sight()
         self._reward_scale, self._reward_unit = reward_scale, reward_unit
-        self._costs: dict[tuple[SchedulerConfig, int, int, int, int], float] = {}
+        self._costs: dict[_Kind, float] = {}
+        self._cheapest: dict[_Kind, int] = {}
         self._units: dict[int, float] = {}  # of the running episodes, by seed
 
     def _add_critic_sight(self) -> None:
@@ -94,33 +96,62 @@ class TrainingEnv(SB3SchedulingEnv):
         if episode.seed not in self._units:
             if len(self._units) > 4 * self.num_envs:
                 self._units.clear()
-            alone = self._reward_unit == "request"
-            cost = 1.0 if alone else self._cost(episode, self.config.scheduler, _NUM_REQUESTS)
+            cost = self._cost(episode) if self._reward_unit == "baseline" else 1.0
             self._units[episode.seed] = cost * episode.rate_per_s
         return self._units[episode.seed]
 
-    def cheapest(self, schedulers: Sequence[SchedulerConfig]) -> NDArray[np.int64]:
-        """Return which scheduler costs least in episodes like the running ones, (num_envs,)."""
+    def cheapest(
+        self, schedulers: Sequence[SchedulerConfig], p99_limit: float | None = None
+    ) -> NDArray[np.int64]:
+        """Return which scheduler costs least in episodes like the running ones, (num_envs,).
+
+        Args:
+            schedulers: The same ones at every call.
+            p99_limit: Those whose 99th percentile of TTFT is above this multiple of that of the
+                first one do not count; None: all do.
+        """
         found = np.zeros(self.num_envs, dtype=np.int64)
         for e, episode in enumerate(self.core.episodes):
             if episode is None:
                 raise ConfigError("cheapest() before the first reset(); expected reset() first")
-            found[e] = np.argmin([self._cost(episode, one, _TO_CHOOSE) for one in schedulers])
+            kind = self._kind(episode)
+            if kind not in self._cheapest:
+                self._cheapest[kind] = self._best_of(schedulers, kind, p99_limit)
+            found[e] = self._cheapest[kind]
         return found
 
-    def _cost(self, episode: Episode, scheduler: SchedulerConfig, num_requests: int) -> float:
-        """Return a scheduler's mean weighted cost per request in episodes like this one."""
+    def _best_of(
+        self, schedulers: Sequence[SchedulerConfig], kind: _Kind, p99_limit: float | None
+    ) -> int:
+        seeds = range(_SEED + 1 - _RUNS_TO_CHOOSE, _SEED + 1)
+        found = [
+            [self._summary(one, kind, _REQUESTS_TO_CHOOSE, seed) for seed in seeds]
+            for one in schedulers
+        ]
+        costs = np.array([np.mean([self._cost_in(one) for one in runs]) for runs in found])
+        tails = np.array([np.mean([one["ttft_p99_s"] for one in runs]) for runs in found])
+        if p99_limit is not None:
+            costs = np.where(tails <= p99_limit * tails[0], costs, np.inf)
+        return int(costs.argmin())
+
+    def _kind(self, episode: Episode) -> _Kind:
+        """Return what episodes have in common that cost alike."""
         names = [workload.name for workload in self.config.workloads]
         step = -1 if math.isnan(episode.load) else round(episode.load / _LOAD_STEP)
-        key = (scheduler, num_requests, names.index(episode.workload), episode.timing, step)
-        if key not in self._costs:
-            self._costs[key] = self._measured_cost(*key)
-        return self._costs[key]
+        return names.index(episode.workload), episode.timing, step
 
-    def _measured_cost(
-        self, scheduler: SchedulerConfig, num_requests: int, workload: int, timing: int, step: int
-    ) -> float:
-        config = self.config
+    def _cost(self, episode: Episode) -> float:
+        """Return the background's mean weighted cost per request in episodes like this one."""
+        kind = self._kind(episode)
+        if kind not in self._costs:
+            run = self._summary(self.config.scheduler, kind, _NUM_REQUESTS, _SEED)
+            self._costs[kind] = self._cost_in(run)
+        return self._costs[kind]
+
+    def _summary(
+        self, scheduler: SchedulerConfig, kind: _Kind, num_requests: int, seed: int
+    ) -> Mapping[str, Any]:
+        config, (workload, timing, step) = self.config, kind
         run = RunConfig(
             cluster=config.cluster,
             workload=config.workloads[workload],
@@ -132,10 +163,12 @@ class TrainingEnv(SB3SchedulingEnv):
             rate_per_s=config.rate_per_s,
             load_side=config.load_side,
             num_requests=num_requests,
-            seed=_SEED,
+            seed=seed,
         )
-        summary = measured_run(run).summary
-        weights = dict(config.reward.weights or self.core.task.weights)
+        return measured_run(run).summary
+
+    def _cost_in(self, summary: Mapping[str, Any]) -> float:
+        weights = dict(self.config.reward.weights or self.core.task.weights)
         cost = abs(weights.get("ttft", 0.0)) * summary["ttft_mean_s"]
         if weights.get("tpot"):
             cost += abs(weights["tpot"]) * (summary["e2e_mean_s"] - summary["ttft_mean_s"])

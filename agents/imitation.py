@@ -138,15 +138,16 @@ def _batches(count: int, epochs: int, seed: int) -> Iterator[NDArray[np.int64]]:
 class _Teachers:
     """Several rules, of which in every episode the best one answers."""
 
-    def __init__(self, env: TrainingEnv, rules: Sequence[str]) -> None:
+    def __init__(self, env: TrainingEnv, rules: Sequence[str], p99_limit: float | None) -> None:
         self._env, self._players = env, [RulePlayer(env, rule) for rule in rules]
+        self._p99_limit = p99_limit
         self.choose()
 
     def choose(self) -> None:
         """Choose for the running episodes."""
         rules = [player.scheduler for player in self._players]
         alone = np.zeros(self._env.num_envs, dtype=np.int64)
-        self._chosen = alone if len(rules) == 1 else self._env.cheapest(rules)
+        self._chosen = alone if len(rules) == 1 else self._env.cheapest(rules, self._p99_limit)
 
     def actions(self) -> NDArray[Any]:
         """Return the answers to all standing questions; ask once each."""
@@ -176,9 +177,11 @@ def collect(
     agent = None if config.windows is None else load(config.windows)
     env.seed(seed)
     observation = env.reset()
-    teachers = _Teachers(env, (config.rule, *config.rivals))
+    teachers = _Teachers(env, (config.rule, *config.rivals), config.p99_limit)
     found = []
     num_steps = -(-config.decisions // env.num_envs) * config.gap
+    num_windows = env.core.layout.num_windows
+    mixed = 0 < num_windows < env.core.layout.num_actions
     for step in range(num_steps):
         answers, masks = teachers.actions(), env.action_masks()
         seen = {name: part.copy() for name, part in parts(observation).items()}
@@ -187,10 +190,11 @@ def collect(
         if agent is not None:
             asked = np.flatnonzero(seen["global"][:, _ASKS_RELEASE])
             answers, chances = _with_windows(agent, seen, masks, asked, answers)
+        lessons = Lessons(seen=seen, answers=answers, masks=masks, windows=asked, chances=chances)
         if step % config.gap == 0:
-            found.append(
-                Lessons(seen=seen, answers=answers, masks=masks, windows=asked, chances=chances)
-            )
+            found.append(lessons)
+        elif mixed:
+            found.append(_at(lessons, np.flatnonzero(masks[:, :num_windows].any(axis=1))))
         if player is not None:
             answers = _answers_of(player, seen, masks)
         observation, _, dones, _ = env.step(answers)
@@ -205,6 +209,17 @@ def _answers_of(model: Any, seen: dict[str, Any], masks: Any) -> NDArray[Any]:
     more = {"action_masks": masks} if getattr(model, "masked", False) else {}
     chosen, _ = model.predict(seen.get("flat", seen), deterministic=True, **more)
     return np.asarray(chosen)
+
+
+def _at(lessons: Lessons, rows: NDArray[np.int64]) -> Lessons:
+    """Return some rows, all windows of agents among them."""
+    return Lessons(
+        seen={name: part[rows] for name, part in lessons.seen.items()},
+        answers=lessons.answers[rows],
+        masks=lessons.masks[rows],
+        windows=np.searchsorted(rows, lessons.windows),
+        chances=lessons.chances,
+    )
 
 
 def joined(lessons: Sequence[Lessons]) -> Lessons:

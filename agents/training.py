@@ -115,6 +115,8 @@ def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
         envs = [build_env(asking(config, questions)) for questions in asked]
         for env in envs:
             stack.callback(env.close)
+        if config.imitation.rivals:
+            print("comparing the rules that may be imitated", file=sys.stderr)
         what = f"{config.name} seed {config.seed}: imitating"
         progress = stack.enter_context(ProgressReport(what))
         alike = imitate(model, envs, config.imitation, env_seed(config) + 1, progress)

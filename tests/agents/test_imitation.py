@@ -174,3 +174,37 @@ def test_a_rival_that_cannot_be_played_is_refused_by_its_name(tmp_path):
     with pytest.raises(ConfigError, match=r"imitation.rule='sbs_budget': .*budget='backlog'"):
         require_imitable(config, env)
     env.close()
+
+
+def test_a_rival_with_a_worse_tail_than_is_allowed_is_not_imitated(tmp_path):
+    words = ("env.workload=[heavy_tail]", "env.cluster.num_prefill=3", "env.load=0.5")
+    env = build_env(tiny(tmp_path, *words, experiment="prefill_allocation_ppo"))
+    env.reset()
+    rules = [scheduler_named(name) for name in ("sbs", "sbs_reserve")]
+    tails = []
+    for rule in rules:
+        runs = [
+            env._summary(rule, env._kind(env.core.episodes[0]), 10_000, s) for s in (9998, 9999)
+        ]
+        tails.append(np.mean([run["ttft_p99_s"] for run in runs]))
+    ratio = tails[1] / tails[0]
+    print(f"p99 {ratio:.3f} of the rule's")
+    assert ratio > 1.01
+    chosen = []
+    for limit in (None, ratio * 1.001, ratio * 0.999):
+        env._cheapest.clear()
+        chosen.append(set(env.cheapest(rules, limit).tolist()))
+    env.close()
+    assert chosen == [{1}, {1}, {0}]
+
+
+def test_where_placements_are_thinned_out_every_window_is_collected(tmp_path):
+    env = build_env(tiny(tmp_path, experiment="serving_ppo"))
+    whole = collect(env, ImitationConfig(rule="sbs", decisions=1_600), seed=3)
+    thin = collect(env, ImitationConfig(rule="sbs", decisions=160, gap=10), seed=3)
+    env.close()
+    asked = [lessons.seen["global"][:, 0] == 1.0 for lessons in (whole, thin)]
+    assert asked[0].sum() == asked[1].sum() > 10
+    assert 160 < len(thin.answers) < 800
+    for name in whole.seen:
+        assert (whole.seen[name][asked[0]] == thin.seen[name][asked[1]]).all()
