@@ -18,7 +18,8 @@ from sbs_gym.envs.sb3 import SB3SchedulingEnv
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.simulate import measured_run
 
-_LOAD_STEP = 0.05  # costs are measured at loads that far apart
+_LOAD_STEP = 0.05  # costs are measured at loads that far apart,
+_STEPS_TO_CHOOSE = 2  # and schedulers compared at loads that many steps apart
 _NUM_REQUESTS = 4_000
 _SEED = 9_999  # the last of the training seeds
 _RUNS_TO_CHOOSE, _REQUESTS_TO_CHOOSE = 2, 10_000  # from which the better scheduler is told
@@ -114,7 +115,9 @@ class TrainingEnv(SB3SchedulingEnv):
         for e, episode in enumerate(self.core.episodes):
             if episode is None:
                 raise ConfigError("cheapest() before the first reset(); expected reset() first")
-            kind = self._kind(episode)
+            workload, timing, step = self._kind(episode)
+            coarse = step if step < 0 else round(step / _STEPS_TO_CHOOSE) * _STEPS_TO_CHOOSE
+            kind = workload, timing, coarse
             if kind not in self._cheapest:
                 self._cheapest[kind] = self._best_of(schedulers, kind, p99_limit)
             found[e] = self._cheapest[kind]

@@ -151,11 +151,13 @@ class _Teachers:
 
     def actions(self) -> NDArray[Any]:
         """Return the answers to all standing questions; ask once each."""
-        actions = self._players[0].actions(self._chosen == 0)
-        for number, player in enumerate(self._players[1:], start=1):
+        answers = np.zeros(self._env.num_envs, dtype=np.int64)
+        values = np.zeros(self._env.num_envs)
+        for number in np.unique(self._chosen):
             asked = self._chosen == number
-            actions[asked] = player.actions(asked)[asked]
-        return actions
+            found, value = self._players[number].answers(asked)
+            answers[asked], values[asked] = found[asked], value[asked]
+        return self._players[0].encoded(answers, values)
 
 
 def collect(
@@ -206,6 +208,12 @@ def collect(
 
 
 def _answers_of(model: Any, seen: dict[str, Any], masks: Any) -> NDArray[Any]:
+    """Return the deterministic answers of a policy."""
+    if getattr(model, "masked", False) and isinstance(model.action_space, Discrete):
+        with torch.no_grad():  # predict() makes two distributions more
+            shown = obs_as_tensor(seen.get("flat", seen), model.device)
+            logits = model.policy.get_distribution(shown).distribution.logits.cpu().numpy()
+        return np.asarray(np.where(masks, logits, -np.inf).argmax(axis=1))
     more = {"action_masks": masks} if getattr(model, "masked", False) else {}
     chosen, _ = model.predict(seen.get("flat", seen), deterministic=True, **more)
     return np.asarray(chosen)

@@ -30,7 +30,7 @@ _GROUPS = {
     "timings": "timing",
 }
 KINDS = (*_GROUPS, "formats")
-_PARTS = ("release", "routing", "order", "allocation", "budget")
+_PARTS = ("release", "routing", "order", "allocation", "budget", "reserved")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

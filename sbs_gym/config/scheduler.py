@@ -197,7 +197,7 @@ class SchedulerConfig:
         if not self.gated and self.reserved > 0:
             raise ConfigError(
                 f"scheduler.reserved={self.reserved} needs a release that waits for readiness; "
-                f"with scheduler.release={self.release!r} expected 0"
+                f"with scheduler.release={self.release!r} of {self.name!r} expected 0"
             )
         if not self.gated and self.routing == "staggered":
             allowed = ", ".join(r for r in ROUTINGS if r != "staggered")

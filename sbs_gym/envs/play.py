@@ -102,9 +102,12 @@ class RulePlayer:
         rule_answers(self._core.blocks, self._rules, self._window, asked, out)
         return out, np.full(len(out), self._value)
 
-    def actions(self, asked: NDArray[np.bool_] | None = None) -> NDArray[Any]:
+    def actions(self) -> NDArray[Any]:
         """Return the same as actions, shape (num_envs, …)."""
-        indices, values = self.answers(asked)
+        return self.encoded(*self.answers())
+
+    def encoded(self, indices: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[Any]:
+        """Return as actions what `answers` returned."""
         encode = self._actions.encode
         return np.array([encode(int(i), float(v)) for i, v in zip(indices, values, strict=True)])
 
