@@ -59,7 +59,7 @@ class TrainingEnv(SB3SchedulingEnv):
             self._add_critic_sight()
         self._reward_scale, self._reward_unit = reward_scale, reward_unit
         self._costs: dict[_Kind, float] = {}
-        self._cheapest: dict[_Kind, int] = {}
+        self._cheapest: dict[tuple[Any, ...], int] = {}
         self._units: dict[int, float] = {}  # of the running episodes, by seed
 
     def _add_critic_sight(self) -> None:
@@ -107,7 +107,7 @@ class TrainingEnv(SB3SchedulingEnv):
         """Return which scheduler costs least in episodes like the running ones, (num_envs,).
 
         Args:
-            schedulers: The same ones at every call.
+            schedulers: At least one.
             p99_limit: Those whose 99th percentile of TTFT is above this multiple of that of the
                 first one do not count; None: all do.
         """
@@ -117,14 +117,14 @@ class TrainingEnv(SB3SchedulingEnv):
                 raise ConfigError("cheapest() before the first reset(); expected reset() first")
             workload, timing, step = self._kind(episode)
             coarse = step if step < 0 else round(step / _STEPS_TO_CHOOSE) * _STEPS_TO_CHOOSE
-            kind = workload, timing, coarse
-            if kind not in self._cheapest:
-                self._cheapest[kind] = self._best_of(schedulers, kind, p99_limit)
-            found[e] = self._cheapest[kind]
+            asked = (workload, timing, coarse), tuple(schedulers), p99_limit
+            if asked not in self._cheapest:
+                self._cheapest[asked] = self._best_of(*asked)
+            found[e] = self._cheapest[asked]
         return found
 
     def _best_of(
-        self, schedulers: Sequence[SchedulerConfig], kind: _Kind, p99_limit: float | None
+        self, kind: _Kind, schedulers: Sequence[SchedulerConfig], p99_limit: float | None
     ) -> int:
         seeds = range(_SEED + 1 - _RUNS_TO_CHOOSE, _SEED + 1)
         found = [
