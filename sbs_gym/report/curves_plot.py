@@ -99,8 +99,12 @@ def _draw_agent(axes: Axes, place: int, table: pd.DataFrame) -> None:
     ]
     for line, curve in enumerate(curves):
         label = "one training" if line == 0 else None
-        axes.plot(curve[:, 0] / 1e3, curve[:, 1], color=colour, lw=0.8, alpha=0.6, label=label)
+        dot = "." if len(curve) == 1 else None  # imitation alone: there is no line to see
+        x, y = curve[:, 0] / 1e3, curve[:, 1]
+        axes.plot(x, y, color=colour, lw=0.8, alpha=0.6, marker=dot, label=label)
     steps, values = common_steps(curves)
+    if table["steps"].nunique() == 1:
+        axes.set_xticks(steps / 1e3)
     median = np.median(values, axis=0)
     marker = style.MARKERS[place % len(style.MARKERS)]
     axes.plot(
