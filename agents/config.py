@@ -187,7 +187,16 @@ class ImitationConfig:
     windows_experiment: str | None = None
     smoothing: float = 0.0
 
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The presets that may be imitated, the rule first; none without a rule."""
+        return () if self.rule is None else (self.rule, *self.rivals)
+
     def __post_init__(self) -> None:
+        if self.rivals and self.rule is None:
+            raise ConfigError(
+                f"imitation.rivals={list(self.rivals)} without imitation.rule; expected a rule"
+            )
         if self.windows_experiment is not None and Path(self.windows or "").name != BEST:
             raise ConfigError(
                 f"imitation.windows={self.windows!r}; expected a path that ends with {BEST}, where "

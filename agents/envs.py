@@ -111,13 +111,13 @@ class TrainingEnv(SB3SchedulingEnv):
             p99_limit: Those whose 99th percentile of TTFT is above this multiple of that of the
                 first one do not count; None: all do.
         """
-        found = np.zeros(self.num_envs, dtype=np.int64)
+        found, rules = np.zeros(self.num_envs, dtype=np.int64), tuple(schedulers)
         for e, episode in enumerate(self.core.episodes):
             if episode is None:
                 raise ConfigError("cheapest() before the first reset(); expected reset() first")
             workload, timing, step = self._kind(episode)
             coarse = step if step < 0 else round(step / _STEPS_TO_CHOOSE) * _STEPS_TO_CHOOSE
-            asked = (workload, timing, coarse), tuple(schedulers), p99_limit
+            asked = (workload, timing, coarse), rules, p99_limit
             if asked not in self._cheapest:
                 self._cheapest[asked] = self._best_of(*asked)
             found[e] = self._cheapest[asked]

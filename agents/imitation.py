@@ -41,7 +41,7 @@ def require_imitable(config: TrainConfig, env: Any) -> None:
         )
     if config.env.get("clusters") is not None:
         raise ConfigError(f"imitation.rule={rule!r} beside env.clusters; expected one env.cluster")
-    for name in (rule, *config.imitation.rivals):
+    for name in config.imitation.teachers:
         try:
             RulePlayer(env, name)  # refuses rules whose answers the action space does not contain
         except ConfigError as problem:
@@ -179,7 +179,7 @@ def collect(
     agent = None if config.windows is None else load(config.windows)
     env.seed(seed)
     observation = env.reset()
-    teachers = _Teachers(env, (config.rule, *config.rivals), config.p99_limit)
+    teachers = _Teachers(env, config.teachers, config.p99_limit)
     found = []
     num_steps = -(-config.decisions // env.num_envs) * config.gap
     num_windows = env.core.layout.num_windows

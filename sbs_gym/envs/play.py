@@ -71,12 +71,12 @@ class RulePlayer:
         self._core, self._actions = base.core, base.actions
         task, config = self._core.task, self._core.config
         self.scheduler = named_rule(task, config.scheduler, rule)
-        background = config.scheduler
-        if config.reserves and asked_of(task, config) & Question.RELEASE:
+        background, asked = config.scheduler, asked_of(task, config)
+        if config.reserves and asked & Question.RELEASE:
             most = RESERVED[-1]
             require_number("rule.reserved", self.scheduler.reserved, 0, most, integer=True)
             background = dataclasses.replace(background, reserved=self.scheduler.reserved)
-        require_playable(task, background, self.scheduler)
+        require_playable(task, background, self.scheduler, asked)
         _require_shares(task, config, self.scheduler)
         self._box = self._core.layout.form == "box"
         self._value = self.scheduler.multiplier - 1.0
@@ -170,9 +170,18 @@ def named_rule(
     return scheduler_named(rule)
 
 
-def require_playable(task: Task, background: SchedulerConfig, rule: SchedulerConfig) -> None:
-    """Raise ConfigError, saying what is missing, unless the task's actions contain the answers."""
-    _require_answered(task, background, rule)
+def require_playable(
+    task: Task, background: SchedulerConfig, rule: SchedulerConfig, asked: Question | None = None
+) -> None:
+    """Raise ConfigError, saying what is missing, unless the task's actions contain the answers.
+
+    Args:
+        task: The task.
+        background: Who answers what is not asked.
+        rule: Who shall play.
+        asked: What is asked; None: all of the task's questions.
+    """
+    _require_answered(task, background, rule, task.answers if asked is None else asked)
     if task.answers & Question.RELEASE:
         _require_window(task, rule)
     if task.answers & Question.DECODE:
@@ -188,7 +197,9 @@ def _turns(longest_first: bool) -> str:
     return "longest first" if longest_first else "in order"
 
 
-def _require_answered(task: Task, background: SchedulerConfig, rule: SchedulerConfig) -> None:
+def _require_answered(
+    task: Task, background: SchedulerConfig, rule: SchedulerConfig, asked: Question
+) -> None:
     answered = {"name"}
     if task.answers & Question.RELEASE:
         answered |= {"multiplier"}
@@ -196,11 +207,11 @@ def _require_answered(task: Task, background: SchedulerConfig, rule: SchedulerCo
         answered |= {"budget", "alpha"} | ({"floor_tokens"} if rule.budget == "full" else set())
     if task.num_orders > 1:
         answered |= {"order"}
-    if task.answers & Question.PREFILL:
+    if asked & Question.PREFILL:
         answered |= {"allocation"}
         if background.reserved <= rule.reserved:
             answered |= {"reserved"}  # what the rule keeps out is left
-    if task.answers & Question.DECODE:
+    if asked & Question.DECODE:
         answered |= _PLACEMENT
     for field in dataclasses.fields(SchedulerConfig):
         mine, theirs = getattr(background, field.name), getattr(rule, field.name)

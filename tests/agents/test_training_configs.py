@@ -101,6 +101,7 @@ MISTAKES = [
     ),
     (("imitation.rule=nobody",), r"scheduler='nobody' is not known"),
     (("total_steps=0",), r"total_steps=0 without imitation\.rule"),
+    (("imitation.rivals=[sbs]",), r"imitation\.rivals=\['sbs'\] without imitation\.rule"),
     (("imitation.rounds=0",), r"imitation\.rounds=0"),
     (
         ("imitation.windows_experiment=serving_windows", "imitation.windows=net.npz"),
