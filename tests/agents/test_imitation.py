@@ -10,7 +10,8 @@ from agents.building import build_env
 from agents.config import ImitationConfig
 from agents.critic_sight import KEY
 from agents.export import export
-from agents.imitation import collect, imitate, require_imitable
+from agents.imitation import imitate, require_imitable
+from agents.lessons import collect
 from agents.loading import load
 from sbs_gym.envs.config import scheduler_named
 from sbs_gym.envs.play import RulePlayer
