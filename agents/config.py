@@ -157,8 +157,8 @@ class ImitationConfig:
         rule: Preset whose answers are imitated; null: no imitation.
         rivals: Further presets: in every episode the one is imitated that costs least at its
             lengths, timing and load.
-        p99_limit: Those whose 99th percentile of TTFT is above this multiple of the rule's there
-            are not imitated, [1, 1e9]; null: all may be.
+        p99_weight: Among them a 99th percentile of TTFT that is 1 % higher counts as a cost that is
+            this many per cent higher, [0, 100].
         decisions: How many answers are collected, at least.
         gap: Of how many decisions of an environment one is collected; windows, rare among
             placements, all of them.
@@ -177,7 +177,7 @@ class ImitationConfig:
 
     rule: str | None = None
     rivals: tuple[str, ...] = ()
-    p99_limit: float | None = None
+    p99_weight: float = 0.0
     decisions: int = 50_000
     gap: int = 1
     rounds: int = 1
@@ -203,8 +203,7 @@ class ImitationConfig:
                 f"imitation.windows_experiment={self.windows_experiment!r} leaves its weights"
             )
         require_number("imitation.decisions", self.decisions, 1, 100_000_000, integer=True)
-        if self.p99_limit is not None:
-            require_number("imitation.p99_limit", self.p99_limit, 1, 1e9)
+        require_number("imitation.p99_weight", self.p99_weight, 0, 100)
         require_number("imitation.gap", self.gap, 1, 1_000_000, integer=True)
         require_number("imitation.rounds", self.rounds, 1, 1000, integer=True)
         require_number("imitation.smoothing", self.smoothing, 0, 1)

@@ -102,14 +102,14 @@ class TrainingEnv(SB3SchedulingEnv):
         return self._units[episode.seed]
 
     def cheapest(
-        self, schedulers: Sequence[SchedulerConfig], p99_limit: float | None = None
+        self, schedulers: Sequence[SchedulerConfig], p99_weight: float = 0.0
     ) -> NDArray[np.int64]:
         """Return which scheduler costs least in episodes like the running ones, (num_envs,).
 
         Args:
             schedulers: At least one.
-            p99_limit: Those whose 99th percentile of TTFT is above this multiple of that of the
-                first one do not count; None: all do.
+            p99_weight: A 99th percentile of TTFT that is 1 % higher counts as a cost that is this
+                many per cent higher.
         """
         found, rules = np.zeros(self.num_envs, dtype=np.int64), tuple(schedulers)
         for e, episode in enumerate(self.core.episodes):
@@ -117,14 +117,14 @@ class TrainingEnv(SB3SchedulingEnv):
                 raise ConfigError("cheapest() before the first reset(); expected reset() first")
             workload, timing, step = self._kind(episode)
             coarse = step if step < 0 else round(step / _STEPS_TO_CHOOSE) * _STEPS_TO_CHOOSE
-            asked = (workload, timing, coarse), rules, p99_limit
+            asked = (workload, timing, coarse), rules, p99_weight
             if asked not in self._cheapest:
                 self._cheapest[asked] = self._best_of(*asked)
             found[e] = self._cheapest[asked]
         return found
 
     def _best_of(
-        self, kind: _Kind, schedulers: Sequence[SchedulerConfig], p99_limit: float | None
+        self, kind: _Kind, schedulers: Sequence[SchedulerConfig], p99_weight: float
     ) -> int:
         seeds = range(_SEED + 1 - _RUNS_TO_CHOOSE, _SEED + 1)
         found = [
@@ -133,9 +133,7 @@ class TrainingEnv(SB3SchedulingEnv):
         ]
         costs = np.array([np.mean([self._cost_in(one) for one in runs]) for runs in found])
         tails = np.array([np.mean([one["ttft_p99_s"] for one in runs]) for runs in found])
-        if p99_limit is not None:
-            costs = np.where(tails <= p99_limit * tails[0], costs, np.inf)
-        return int(costs.argmin())
+        return int((np.log(costs) + p99_weight * np.log(tails)).argmin())
 
     def _kind(self, episode: Episode) -> _Kind:
         """Return what episodes have in common that cost alike."""

@@ -48,16 +48,16 @@ class Lessons:
 class _Teachers:
     """Several rules, of which in every episode the best one answers."""
 
-    def __init__(self, env: TrainingEnv, rules: Sequence[str], p99_limit: float | None) -> None:
+    def __init__(self, env: TrainingEnv, rules: Sequence[str], p99_weight: float) -> None:
         self._env, self._players = env, [RulePlayer(env, rule) for rule in rules]
-        self._p99_limit = p99_limit
+        self._p99_weight = p99_weight
         self.choose()
 
     def choose(self) -> None:
         """Choose for the running episodes."""
         rules = [player.scheduler for player in self._players]
         alone = np.zeros(self._env.num_envs, dtype=np.int64)
-        self._chosen = alone if len(rules) == 1 else self._env.cheapest(rules, self._p99_limit)
+        self._chosen = alone if len(rules) == 1 else self._env.cheapest(rules, self._p99_weight)
 
     def actions(self) -> NDArray[Any]:
         """Return the answers to all standing questions; ask once each."""
@@ -89,7 +89,7 @@ def collect(
     agent = None if config.windows is None else load(config.windows)
     env.seed(seed)
     observation = env.reset()
-    teachers = _Teachers(env, config.teachers, config.p99_limit)
+    teachers = _Teachers(env, config.teachers, config.p99_weight)
     found = []
     num_steps = -(-config.decisions // env.num_envs) * config.gap
     num_windows = env.core.layout.num_windows

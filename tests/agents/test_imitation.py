@@ -177,25 +177,27 @@ def test_a_rival_that_cannot_be_played_is_refused_by_its_name(tmp_path):
     env.close()
 
 
-def test_a_rival_with_a_worse_tail_than_is_allowed_is_not_imitated(tmp_path):
+def test_a_worse_tail_counts_against_a_rival(tmp_path):
     words = ("env.workload=[heavy_tail]", "env.cluster.num_prefill=3", "env.load=0.5")
     env = build_env(tiny(tmp_path, *words, experiment="prefill_allocation_ppo"))
     env.reset()
     rules = [scheduler_named(name) for name in ("sbs", "sbs_reserve")]
-    tails = []
+    logs = []
     for rule in rules:
         runs = [
             env._summary(rule, env._kind(env.core.episodes[0]), 10_000, s) for s in (9998, 9999)
         ]
-        tails.append(np.mean([run["ttft_p99_s"] for run in runs]))
-    ratio = tails[1] / tails[0]
-    print(f"p99 {ratio:.3f} of the rule's")
-    assert ratio > 1.01
-    chosen = []
-    for limit in (None, ratio * 1.001, ratio * 0.999):
-        chosen.append(set(env.cheapest(rules, limit).tolist()))
+        means = [np.mean([run[name] for run in runs]) for name in ("ttft_mean_s", "ttft_p99_s")]
+        logs.append(np.log(means))
+    cost, tail = logs[1] - logs[0]
+    print(f"logs of the ratios of mean {cost:.3f}, p99 {tail:.3f}")
+    assert cost < -0.01 and tail > 0.01
+    even = -cost / tail  # the weight at which both count alike
+    found = [
+        set(env.cheapest(rules, weight).tolist()) for weight in (0.0, even * 0.99, even * 1.01)
+    ]
     env.close()
-    assert chosen == [{1}, {1}, {0}]
+    assert found == [{1}, {1}, {0}]
 
 
 def test_where_placements_are_thinned_out_every_window_is_collected(tmp_path):
