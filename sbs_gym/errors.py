@@ -53,17 +53,17 @@ def require_number(
     integer: bool = False,
 ) -> None:
     """Raise ConfigError unless `value` is a finite number in [low, high] (or (low, high])."""
-    left = "(" if low_open else "["
+    kinds = int if integer else (int, float)
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not math.isfinite(value)):
+        problem = "is not allowed"
+    elif value < low or value > high or (low_open and value == low):  # type: ignore[operator]
+        problem = "is out of range"
+    else:
+        return
     wanted = "a whole number" if integer else "a number"
-    allowed = f"{wanted} in {left}{low:g}, {high:g}]{' ' + unit if unit else ''}"
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if integer:
-        number = isinstance(value, int) and not isinstance(value, bool)
-    if not number or not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ConfigError(f"{field}={value!r} is not allowed; expected {allowed}")
-    amount = float(value)  # type: ignore[arg-type]
-    if amount < low or amount > high or (low_open and amount == low):
-        raise ConfigError(f"{field}={value!r} is out of range; expected {allowed}")
+    allowed = f"{'(' if low_open else '['}{low:g}, {high:g}]{' ' + unit if unit else ''}"
+    raise ConfigError(f"{field}={value!r} {problem}; expected {wanted} in {allowed}")
 
 
 def require_choice(field: str, value: object, known: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ _MIXTURE_POINTS = 16_385
 Quantile = Callable[[FloatArray], FloatArray]
 
 
+@functools.lru_cache(maxsize=256)
 def quantile_function(config: LengthConfig) -> Quantile:
     """Return the inverse distribution function of a law, before rounding to whole tokens.
 
@@ -28,8 +30,12 @@ def quantile_function(config: LengthConfig) -> Quantile:
 
 def draw_tokens(config: LengthConfig, levels: FloatArray) -> NDArray[np.int32]:
     """Return one length per level in (0, 1), whole tokens, int32."""
-    tokens = np.rint(quantile_function(config)(levels))
-    return np.clip(tokens, *_limits(config)).astype(np.int32)
+    tokens = quantile_function(config)(levels)
+    low, high = _limits(config)
+    np.rint(tokens, out=tokens)
+    np.maximum(tokens, low, out=tokens)
+    np.minimum(tokens, high, out=tokens)
+    return tokens.astype(np.int32)
 
 
 def mean_tokens(config: LengthConfig) -> float:
@@ -84,9 +90,11 @@ def _truncated_lognormal(config: LengthConfig) -> Quantile:
     mu, sigma = solved_mu(config), config.sigma or math.nan
     a, b = ((math.log(edge) - mu) / sigma for edge in _limits(config))
     if a <= 0:
-        return lambda u: np.exp(mu + sigma * ndtri(ndtr(a) + u * (ndtr(b) - ndtr(a))))
+        below, inside = ndtr(a), ndtr(b) - ndtr(a)
+        return lambda u: np.exp(mu + sigma * ndtri(below + u * inside))
     # Right of the centre the lower tail is close to 1 and loses digits: use the upper one.
-    return lambda u: np.exp(mu - sigma * ndtri(ndtr(-a) - u * (ndtr(-a) - ndtr(-b))))
+    above, inside = ndtr(-a), ndtr(-a) - ndtr(-b)
+    return lambda u: np.exp(mu - sigma * ndtri(above - u * inside))
 
 
 def _log_ndtr_difference(a: float, b: float) -> float:
