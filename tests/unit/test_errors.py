@@ -27,6 +27,8 @@ def test_what_is_no_number_in_the_range_is_refused(value, options, message):
 @pytest.mark.parametrize(("value", "integer"), [(0, True), (10, True), (0.0, False), (10, False)])
 def test_the_ends_of_the_range_are_allowed(value, integer):
     require_number("x", value, 0, 10, integer=integer)
+    with pytest.raises(ConfigError, match="out of range"):
+        require_number("x", value, 1, 9, integer=integer)
 
 
 def test_without_bounds_infinity_is_not_a_number():
