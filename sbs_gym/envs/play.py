@@ -181,10 +181,11 @@ def require_playable(
         rule: Who shall play.
         asked: What is asked; None: all of the task's questions.
     """
-    _require_answered(task, background, rule, task.answers if asked is None else asked)
-    if task.answers & Question.RELEASE:
+    asked = task.answers if asked is None else asked
+    _require_answered(task, background, rule, asked)
+    if asked & Question.RELEASE:
         _require_window(task, rule)
-    if task.answers & Question.DECODE:
+    if asked & Question.DECODE:
         first = [Placement[s.placement.upper()] in LONGEST_FIRST for s in (background, rule)]
         if first[0] != first[1]:
             raise ConfigError(
@@ -201,12 +202,8 @@ def _require_answered(
     task: Task, background: SchedulerConfig, rule: SchedulerConfig, asked: Question
 ) -> None:
     answered = {"name"}
-    if task.answers & Question.RELEASE:
-        answered |= {"multiplier"}
-    if task.num_budgets > 1:
-        answered |= {"budget", "alpha"} | ({"floor_tokens"} if rule.budget == "full" else set())
-    if task.num_orders > 1:
-        answered |= {"order"}
+    if asked & Question.RELEASE:
+        answered |= _of_windows(task, rule)
     if asked & Question.PREFILL:
         answered |= {"allocation"}
         if background.reserved <= rule.reserved:
@@ -220,6 +217,16 @@ def _require_answered(
                 f"rule {rule.name!r} has {field.name}={theirs!r}, which {task.id} does not choose; "
                 f"its scheduler has {mine!r}. Expected an environment with scheduler={rule.name!r}"
             )
+
+
+def _of_windows(task: Task, rule: SchedulerConfig) -> set[str]:
+    """Return the fields of a scheduler that windows of the task stand for."""
+    fields = {"multiplier"}
+    if task.num_budgets > 1:
+        fields |= {"budget", "alpha"} | ({"floor_tokens"} if rule.budget == "full" else set())
+    if task.num_orders > 1:
+        fields |= {"order"}
+    return fields
 
 
 def _require_shares(task: Task, config: EnvConfig, rule: SchedulerConfig) -> None:
@@ -252,7 +259,7 @@ def _require_window(task: Task, rule: SchedulerConfig) -> None:
 
 def _window_index(task: Task, config: EnvConfig, rule: SchedulerConfig) -> int:
     """Return the index of the window segment that is the rule's answer."""
-    if not task.answers & Question.RELEASE:
+    if not asked_of(task, config) & Question.RELEASE:
         return 0
     quarters = rule.multiplier * STEPS_OF_ONE
     if quarters != int(quarters):

@@ -40,6 +40,25 @@ def test_a_rule_that_plays_them_is_that_rule(asks: tuple[str, ...], rule: str) -
     assert_parity(SERVING, rule, asks=asks, scheduler=background, warmup_s=0.0)
 
 
+@pytest.mark.parametrize(
+    ("asks", "rule", "field"),
+    [
+        ("release", "sbs:allocation=lpt", "allocation='lpt'"),
+        ("release", "sbs:placement=jsq", "placement='jsq'"),
+        ("release", "sbs_reserve", "reserved=1"),
+        ("prefill", "sbs_budget", "budget='backlog'"),
+        ("prefill", "sbs:multiplier=0.3", r"multiplier=0\.3"),
+        ("decode", "sbs:order=shortest", "order='shortest'"),
+        ("decode", "sbs_reserve", "reserved=1"),
+    ],
+)
+def test_a_rule_that_would_answer_more_than_is_asked_is_refused(
+    asks: str, rule: str, field: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{field}, which SBS/Serving does not choose"):
+        RulePlayer(make(SERVING, asks=(asks,)), rule)
+
+
 def test_a_question_that_the_task_does_not_ask_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"SBS/WindowBudget does not ask 'decode'.*: release"):
         make(BUDGET, asks=("decode",))

@@ -84,13 +84,6 @@ def test_what_the_background_keeps_out_no_rule_can_place() -> None:
         RulePlayer(env, "sbs")
 
 
-def test_where_no_ranks_are_asked_for_nothing_can_be_left() -> None:
-    env = make(SERVING, asks=("release",))
-    for rule, field in (("sbs_reserve", "reserved=1"), ("sbs:allocation=lpt", "allocation='lpt'")):
-        with pytest.raises(ConfigError, match=f"{field}, which SBS/Serving does not choose"):
-            RulePlayer(env, rule)
-
-
 def test_a_rule_with_other_numbers_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"reserved=1, which SBS/Window does not choose"):
         RulePlayer(make(WINDOW), "sbs:reserved=1")
