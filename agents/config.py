@@ -192,6 +192,11 @@ class ImitationConfig:
         """The presets that may be imitated, the rule first; none without a rule."""
         return () if self.rule is None else (self.rule, *self.rivals)
 
+    @property
+    def taught_by(self) -> str:
+        """Who is imitated, in words."""
+        return f"the best of {len(self.teachers)} rules" if self.rivals else str(self.rule)
+
     def __post_init__(self) -> None:
         if self.rivals and self.rule is None:
             raise ConfigError(

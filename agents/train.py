@@ -71,7 +71,7 @@ def _told(config: TrainConfig, steps: int | str) -> str:
     """Return which weights were kept."""
     if steps == 0:
         later = ": nothing later did better" if config.total_steps > 0 else ""
-        return f"those of the imitation of {' or '.join(config.imitation.teachers)}{later}"
+        return f"those of the imitation of {config.imitation.taught_by}{later}"
     return f"after {steps} {'states' if config.agent.algorithm == 'lookahead' else 'decisions'}"
 
 

@@ -120,8 +120,7 @@ def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
         what = f"{config.name} seed {config.seed}: imitating"
         progress = stack.enter_context(ProgressReport(what))
         alike = imitate(model, envs, config.imitation, env_seed(config) + 1, progress)
-    taught = " or ".join(config.imitation.teachers)
-    print(f"answers {alike:.1%} of questions as {taught} does", file=sys.stderr)
+    print(f"answers {alike:.1%} of questions as {config.imitation.taught_by} does", file=sys.stderr)
 
 
 def _learn(config: TrainConfig, model: BaseAlgorithm, supervisor: Supervisor) -> None:
