@@ -157,8 +157,8 @@ class ImitationConfig:
         rule: Preset whose answers are imitated; null: no imitation.
         rivals: Further presets: in every episode the one is imitated that costs least at its
             lengths, timing and load.
-        p99_weight: Among them a 99th percentile of TTFT that is 1 % higher counts as a cost that is
-            this many per cent higher, [0, 100].
+        p99_weight: A 99th percentile of TTFT 1 % above that of `rule` counts as a cost that is this
+            many per cent higher, [0, 100]; one below it counts for nothing.
         decisions: How many answers are collected, at least.
         gap: Of how many decisions of an environment one is collected; windows, rare among
             placements, all of them.

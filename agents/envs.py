@@ -108,8 +108,8 @@ class TrainingEnv(SB3SchedulingEnv):
 
         Args:
             schedulers: At least one.
-            p99_weight: A 99th percentile of TTFT that is 1 % higher counts as a cost that is this
-                many per cent higher.
+            p99_weight: A 99th percentile of TTFT 1 % above that of the first one counts as a cost
+                that is this many per cent higher; one below it counts for nothing.
         """
         found, rules = np.zeros(self.num_envs, dtype=np.int64), tuple(schedulers)
         for e, episode in enumerate(self.core.episodes):
@@ -133,7 +133,8 @@ class TrainingEnv(SB3SchedulingEnv):
         ]
         costs = np.array([np.mean([self._cost_in(one) for one in runs]) for runs in found])
         tails = np.array([np.mean([one["ttft_p99_s"] for one in runs]) for runs in found])
-        return int((np.log(costs) + p99_weight * np.log(tails)).argmin())
+        heavier = np.log(np.maximum(tails / tails[0], 1.0))
+        return int((np.log(costs) + p99_weight * heavier).argmin())
 
     def _kind(self, episode: Episode) -> _Kind:
         """Return what episodes have in common that cost alike."""

@@ -177,7 +177,7 @@ def test_a_rival_that_cannot_be_played_is_refused_by_its_name(tmp_path):
     env.close()
 
 
-def test_a_worse_tail_counts_against_a_rival(tmp_path):
+def test_a_heavier_tail_than_the_rules_counts_against_a_rival(tmp_path):
     words = ("env.workload=[heavy_tail]", "env.cluster.num_prefill=3", "env.load=0.5")
     env = build_env(tiny(tmp_path, *words, experiment="prefill_allocation_ppo"))
     env.reset()
@@ -197,8 +197,10 @@ def test_a_worse_tail_counts_against_a_rival(tmp_path):
     found = [
         set(env.cheapest(rules, weight).tolist()) for weight in (0.0, even * 0.99, even * 1.01)
     ]
+    lighter = set(env.cheapest(rules[::-1], 10.0).tolist())
     env.close()
     assert found == [{1}, {1}, {0}]
+    assert lighter == {0}, "a lighter tail than that of the first rule makes up for no higher cost"
 
 
 def test_where_placements_are_thinned_out_every_window_is_collected(tmp_path):
