@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -141,7 +143,7 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=_die_on_interrupt)
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin_work)
     try:
         yield pool
     except BrokenProcessPool:
@@ -203,10 +205,19 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _die_on_interrupt() -> None:
+def _begin_work() -> None:
     # Ctrl-C reaches every process of the terminal: a worker ends at once and without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that is ended by SIGTERM or SIGKILL cannot stop its workers.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_cell(config: RunConfig, custom: Registered | None) -> Finished:

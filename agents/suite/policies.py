@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def read_policies(text: str) -> list[Policy]:
             found += [_group(name, members) for name, members in _mapping(item)]
         else:
             found.append(_policy(item))
-    found = _merged_trainings(found)
+    found = _beside_shipped(_merged_trainings(found))
     names = [policy.name for policy in found]
     if not names:
         raise ConfigError(f"policies={text!r} is empty; expected at least one")
@@ -220,9 +221,25 @@ def _merged_trainings(policies: Sequence[Policy]) -> list[Policy]:
     """Return the policies with trainings of one experiment, given one by one, as one of them."""
     grouped: dict[str, list[Policy]] = {}
     for place, policy in enumerate(policies):
-        trained_here = len(policy.weights) == 1 and is_training(policy.weights[0].parent)
-        grouped.setdefault(policy.name if trained_here else f"{place}:", []).append(policy)
+        alone = len(policy.weights) == 1 and _trained_here(policy)
+        grouped.setdefault(policy.name if alone else f"{place}:", []).append(policy)
     return [
         members[0] if len(members) == 1 else _joined(members[0].name, members)
         for members in grouped.values()
     ]
+
+
+def _beside_shipped(policies: Sequence[Policy]) -> list[Policy]:
+    """Return the policies; trainings of a shipped agent's experiment beside it get a name."""
+    shipped = {f"{_LEARNED}{name}" for name in shipped_agents()}
+    beside = {policy.name for policy in policies if policy.words[:1] and policy.words[0] in shipped}
+    return [
+        dataclasses.replace(policy, name=f"{policy.name}:trained")
+        if policy.name in beside and _trained_here(policy)
+        else policy
+        for policy in policies
+    ]
+
+
+def _trained_here(policy: Policy) -> bool:
+    return bool(policy.weights) and is_training(policy.weights[0].parent)

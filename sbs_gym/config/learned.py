@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbs_gym.config.groups import changes_in
-from sbs_gym.errors import ConfigError
+from sbs_gym.errors import ConfigError, require_choice
 
 PREFIX = "learned:"
 FORMAT = 1
@@ -58,11 +58,14 @@ def weights_path(learned: str) -> Path:
     elif given.is_dir():
         path = given / BEST
     else:
-        known = ", ".join(learned_names()) or "none"
-        raise ConfigError(
-            f"scheduler='{PREFIX}{learned}' is not known. Known: {known}; expected one of them, "
-            f"the path of a file whose name ends with {_SUFFIX}, or the directory of a training"
-        )
+        try:
+            known = [f"{PREFIX}{name}" for name in learned_names()]
+            require_choice("scheduler", f"{PREFIX}{learned}", known)
+        except ConfigError as problem:
+            raise ConfigError(
+                f"{problem}; or the path of a file whose name ends with {_SUFFIX}, or the "
+                "directory of a training"
+            ) from None
     if not path.is_file():
         raise ConfigError(f"scheduler='{PREFIX}{learned}': there is no file {str(path)!r}")
     return path

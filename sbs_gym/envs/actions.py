@@ -56,8 +56,8 @@ class ActionCodec:
         indices = given.astype(np.int64)
         if self._form == "multi":
             windows, budgets = indices.reshape(self._num_envs, 2).T
-            self._require(windows, NUM_MULTIPLIERS)
-            self._require(budgets, NUM_BUDGETS)
+            self._require(windows, NUM_MULTIPLIERS, "action[0]")
+            self._require(budgets, NUM_BUDGETS, "action[1]")
             return windows * NUM_BUDGETS + budgets, self._no_values
         indices = indices.reshape(self._num_envs)
         self._require(indices, self._num_actions)
@@ -78,7 +78,9 @@ class ActionCodec:
         return legal.copy()
 
     @staticmethod
-    def _require(indices: NDArray[np.int64], count: int) -> None:
+    def _require(indices: NDArray[np.int64], count: int, what: str = "action") -> None:
         if indices.view(np.uint64).max() >= count:  # negative ones are huge then
             wrong = indices[(indices < 0) | (indices >= count)][0]
-            raise ConfigError(f"action={wrong} is out of range; expected one of [0, {count - 1}]")
+            raise ConfigError(
+                f"{what}={wrong} is out of range; expected a whole number in [0, {count - 1}]"
+            )

@@ -182,6 +182,11 @@ def require_playable(
         asked: What is asked; None: all of the task's questions.
     """
     asked = task.answers if asked is None else asked
+    if rule.learned is not None:
+        raise ConfigError(
+            f"rule {rule.name!r} is a network, which answers what it sees; expected a rule. An "
+            f"agent plays by agents.load({rule.learned!r}).predict(observation, action_masks=…)"
+        )
     _require_answered(task, background, rule, asked)
     if asked & Question.RELEASE:
         _require_window(task, rule)

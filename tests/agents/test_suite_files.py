@@ -108,6 +108,16 @@ def test_trainings_of_one_experiment_are_one_policy(tmp_path):
     assert [(policy.name, len(policy.words)) for policy in found] == [("ppo", 2), ("sbs", 1)]
 
 
+def test_trainings_beside_the_shipped_agent_of_their_experiment_get_a_name(tmp_path):
+    for seed in (0, 1):
+        weights(tmp_path / f"run{seed}" / "policy.npz")
+        (tmp_path / f"run{seed}" / "config.yaml").write_text(f"name: window_ppo\nseed: {seed}\n")
+    found = read_policies(f"[{tmp_path}/run0,window_ppo,{tmp_path}/run1]")
+    assert [policy.name for policy in found] == ["window_ppo:trained", "window_ppo"]
+    assert [len(policy.words) for policy in found] == [2, 1]
+    assert [one.name for one in read_policies(f"[sbs,{tmp_path}/run0]")] == ["sbs", "window_ppo"]
+
+
 def test_agents_play_where_their_task_is_and_on_clusters_of_their_shape(tmp_path, v1):
     shape = {"num_prefill": 3, "prefill_dp": 16}
     mlp = read_policies(f"[{weights(tmp_path / 'm.npz', shape=shape)}]")[0]

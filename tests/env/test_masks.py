@@ -314,17 +314,32 @@ def test_masks_of_two_dimensions_stand_one_after_the_other() -> None:
 @pytest.mark.parametrize(
     "id, action, wrong, message",
     [
-        (WINDOW, "discrete", 9, r"action=9 is out of range; expected one of \[0, 8\]"),
-        (WINDOW, "discrete", -1, r"action=-1 is out of range; expected one of \[0, 8\]"),
+        (WINDOW, "discrete", 9, r"action=9 is out of range; expected a whole number in \[0, 8\]"),
+        (WINDOW, "discrete", -1, r"action=-1 is out of range; expected a whole number in \[0, 8\]"),
         (WINDOW, "discrete", 0.5, "actions of type float64; expected whole numbers"),
         (WINDOW, "box", [np.nan], "action=nan is no finite number"),
         (WINDOW, "box", [np.inf], "action=inf is no finite number"),
-        (BUDGET, "multi", [0, 6], r"action=6 is out of range; expected one of \[0, 5\]"),
-        (BUDGET, "multi", [9, 0], r"action=9 is out of range; expected one of \[0, 8\]"),
-        (BUDGET, "flat", 54, r"action=54 is out of range; expected one of \[0, 53\]"),
-        (PREFILL, "discrete", 5, r"action=5 is out of range; expected one of \[0, 4\]"),
-        (DECODE, "discrete", 4, r"action=4 is out of range; expected one of \[0, 3\]"),
-        (SERVING, "discrete", 171, r"action=171 is out of range; expected one of \[0, 170\]"),
+        (
+            BUDGET,
+            "multi",
+            [0, 6],
+            r"action\[1\]=6 is out of range; expected a whole number in \[0, 5\]",
+        ),
+        (
+            BUDGET,
+            "multi",
+            [9, 0],
+            r"action\[0\]=9 is out of range; expected a whole number in \[0, 8\]",
+        ),
+        (BUDGET, "flat", 54, r"action=54 is out of range; expected a whole number in \[0, 53\]"),
+        (PREFILL, "discrete", 5, r"action=5 is out of range; expected a whole number in \[0, 4\]"),
+        (DECODE, "discrete", 4, r"action=4 is out of range; expected a whole number in \[0, 3\]"),
+        (
+            SERVING,
+            "discrete",
+            171,
+            r"action=171 is out of range; expected a whole number in \[0, 170\]",
+        ),
     ],
 )
 def test_an_action_outside_the_space_is_refused_and_nothing_changes(

@@ -408,6 +408,7 @@ def test_a_rule_does_the_same_in_many_drawn_circumstances(first: int) -> None:
         (WINDOW, {}, "sbs:multiplier=0.3", "discrete actions have .*Expected action='box'"),
         (BUDGET, {}, "sbs:multiplier=0.3", r"multiplier=0.3; SBS/WindowBudget has 0, 0.25 … 2"),
         (WINDOW, {}, "sbs_literal", "full_batch_bypass=False, which SBS/Window does not choose"),
+        (WINDOW, {}, "learned:window_ppo", "is a network.*agents.load..window_ppo..\\.predict"),
         (WINDOW, {}, "sbs_budget", "budget='backlog', which SBS/Window does not choose"),
         (WINDOW, {}, "lpt", "order='longest', which SBS/Window does not choose"),
         (WINDOW, {}, "least_tokens", "release='immediate', which SBS/Window does not choose"),

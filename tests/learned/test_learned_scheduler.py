@@ -117,7 +117,9 @@ def test_shipped_files_go_by_their_name(net: str, tmp_path: Path, monkeypatch: A
     assert config_of("learned:net").scheduler.learned == "net"
     shown = [row for listing in listings("schedulers") for row in listing.rows]
     assert ("learned:net", "random numbers") in shown
-    with pytest.raises(ConfigError, match=r"learned:nut' is not known\. Known: net;"):
+    with pytest.raises(
+        ConfigError, match=r"learned:nut' is not known\. Did you mean 'learned:net'"
+    ):
         config_of("learned:nut")
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while worker processes start: one line, no traceback."""
+"""Ctrl-C while worker processes start: one line, no traceback; workers end with their parent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_spawned_worker_starts_with_interrupts_held_back():
     with pool:
         assert pool.apply(mask_of_this_process)
     with cells._interrupts_held_back():
-        pool = context.Pool(1, initializer=cells._die_on_interrupt)
+        pool = context.Pool(1, initializer=cells._begin_work)
     with pool:
         assert not pool.apply(mask_of_this_process)
 
@@ -87,3 +87,36 @@ def test_interrupt_of_the_whole_group_while_workers_start_prints_one_line(after_
     assert "Traceback" not in told
     lines = [line for line in told.splitlines() if line.startswith("sbs-gym:")]
     assert lines == ["sbs-gym: interrupted; nothing was kept, because no output_dir was given"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_when_their_parent_is_ended(how):
+    script = (
+        "import os, time, sbs_gym.cells as cells\n"
+        "if __name__ == '__main__':\n"
+        "    with cells.worker_pool(2) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        assert is_running(worker)
+        process.send_signal(how)
+        assert process.wait(timeout=30) == -how
+        until = time.monotonic() + 30.0
+        while is_running(worker):
+            assert time.monotonic() < until, "the worker has outlived its parent"
+            time.sleep(0.05)
+
+
+def is_running(pid):
+    """Whether a process is there and no zombie that nobody has waited for."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
