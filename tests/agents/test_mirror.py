@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from agents import evaluate
-from agents.config import WandbConfig
+from agents.config import WandbConfig, train_config
 from agents.mirror import Mirror
 from agents.suite import mirrored
 from agents.suite.policies import Policy
 from sbs_gym.errors import ConfigError
+from tests.agents.tiny import composed
 
 SUITE = {
     "cells": [
@@ -85,6 +86,11 @@ def test_words_choose_the_mirror_over_the_environment(monkeypatch):
     assert evaluate.read_wandb(["a=1"]) == (WandbConfig(mode="disabled"), ["a=1"])
     settings, rest = evaluate.read_wandb(["wandb.mode=online", "wandb.project=mine", "a=1"])
     assert (settings.mode, settings.project, rest) == ("online", "mine", ["a=1"])
+    words = ("experiment=window_ppo", "output_dir=never")
+    assert train_config(composed(*words)).wandb.mode == "disabled"
+    assert train_config(composed(*words, "wandb.mode=online")).wandb.mode == "online"
+    monkeypatch.delenv("WANDB_MODE")
+    assert train_config(composed(*words)).wandb.mode == "offline"
 
 
 def test_an_unknown_mode_is_refused():
