@@ -14,14 +14,13 @@ import numpy as np
 from agents.files import BEST
 from agents.suite.definition import Suite
 from agents.suite.trainings import experiment_of, is_training
-from sbs_gym import schedulers
 from sbs_gym.config.cluster import ClusterConfig
+from sbs_gym.config.learned import PREFIX, learned_names, weights_path
 from sbs_gym.errors import ConfigError, require_choice
 from sbs_gym.schedulers import registry
 
 STATIC_GLOBAL, STATIC_CELL = "static_global", "static_cell"
 STATIC = (STATIC_GLOBAL, STATIC_CELL)
-_LEARNED = "learned:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +107,6 @@ def with_references(policies: Sequence[Policy], suite: Suite) -> list[Policy]:
     return [*missing, *policies]
 
 
-def shipped_agents() -> list[str]:
-    """Return the names of the agents that come with the package, sorted."""
-    folder = Path(schedulers.__file__).parent / "learned"
-    return sorted(path.stem for path in folder.glob("*.npz"))
-
-
 def read_meta(path: Path) -> dict[str, Any]:
     """Return what a weights file says of itself.
 
@@ -172,14 +165,14 @@ def _policy(word: str) -> Policy:
     path = Path(word).expanduser()
     if is_training(path) or word.endswith(".npz"):
         return _from_file(word, path)
-    name = word.removeprefix(_LEARNED)
-    if word.startswith(_LEARNED) or name in shipped_agents():
+    name = word.removeprefix(PREFIX)
+    if word.startswith(PREFIX) or name in learned_names():
         file = Path(name).expanduser()
         if name.endswith(".npz"):
             return _from_file(word, file)
-        require_choice("policies: agent", name, shipped_agents())
-        return _from_file(name, Path(schedulers.__file__).parent / "learned" / f"{name}.npz", name)
-    known = {*registry.scheduler_names(), *shipped_agents(), *STATIC}
+        require_choice("policies: agent", name, learned_names())
+        return _from_file(name, weights_path(name), name)
+    known = {*registry.scheduler_names(), *learned_names(), *STATIC}
     if "/" in word or path.exists():
         raise ConfigError(
             f"policies: {word!r} is no weights file (.npz) and no directory with {BEST}"
@@ -193,8 +186,8 @@ def _from_file(name: str, path: Path, shipped: str | None = None) -> Policy:
     if not file.is_file():
         raise ConfigError(f"policies: {str(file)!r} is not there; expected a weights file")
     task = str(read_meta(file)["task"])
-    word = _LEARNED + (shipped or str(file.resolve()))
-    shown = experiment_of(path) if path.is_dir() else name.removeprefix(_LEARNED)
+    word = PREFIX + (shipped or str(file.resolve()))
+    shown = experiment_of(path) if path.is_dir() else name.removeprefix(PREFIX)
     return Policy(name=shown, words=(word,), tasks=(task,), weights=(file,))
 
 
@@ -231,7 +224,7 @@ def _merged_trainings(policies: Sequence[Policy]) -> list[Policy]:
 
 def _beside_shipped(policies: Sequence[Policy]) -> list[Policy]:
     """Return the policies; trainings of a shipped agent's experiment beside it get a name."""
-    shipped = {f"{_LEARNED}{name}" for name in shipped_agents()}
+    shipped = {f"{PREFIX}{name}" for name in learned_names()}
     beside = {policy.name for policy in policies if policy.words[:1] and policy.words[0] in shipped}
     return [
         dataclasses.replace(policy, name=f"{policy.name}:trained")

@@ -118,7 +118,8 @@ def test_shipped_files_go_by_their_name(net: str, tmp_path: Path, monkeypatch: A
     shown = [row for listing in listings("schedulers") for row in listing.rows]
     assert ("learned:net", "random numbers") in shown
     with pytest.raises(
-        ConfigError, match=r"learned:nut' is not known\. Did you mean 'learned:net'"
+        ConfigError,
+        match=r"learned:nut' is not known\. Did you mean 'learned:net'\? Known: learned:net;",
     ):
         config_of("learned:nut")
 
