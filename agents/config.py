@@ -159,6 +159,8 @@ class ImitationConfig:
             lengths, timing and load.
         p99_weight: A 99th percentile of TTFT 1 % above that of `rule` counts as a cost that is this
             many per cent higher, [0, 100]; one below it counts for nothing.
+        at_own_arrivals: Whether rules are compared at the arrivals of the episode; else at the
+            first of env.arrivals, also for episodes that arrive in bursts.
         decisions: How many answers are collected, at least.
         gap: Of how many decisions of an environment one is collected; windows, rare among
             placements, all of them.
@@ -178,6 +180,7 @@ class ImitationConfig:
     rule: str | None = None
     rivals: tuple[str, ...] = ()
     p99_weight: float = 0.0
+    at_own_arrivals: bool = False
     decisions: int = 50_000
     gap: int = 1
     rounds: int = 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ _STEPS_TO_CHOOSE = 2  # and schedulers compared at loads that many steps apart
 _NUM_REQUESTS = 4_000
 _SEED = 9_999  # the last of the training seeds
 _RUNS_TO_CHOOSE, _REQUESTS_TO_CHOOSE = 2, 10_000  # from which the better scheduler is told
-_Kind = tuple[int, int, int]  # numbers of workload and timing, load in steps
+_Kind = tuple[int, int, int, int]  # numbers of workload, arrivals and timing, load in steps
 
 
 class TrainingEnv(SB3SchedulingEnv):
@@ -102,7 +104,10 @@ class TrainingEnv(SB3SchedulingEnv):
         return self._units[episode.seed]
 
     def cheapest(
-        self, schedulers: Sequence[SchedulerConfig], p99_weight: float = 0.0
+        self,
+        schedulers: Sequence[SchedulerConfig],
+        p99_weight: float = 0.0,
+        own_arrivals: bool = False,
     ) -> NDArray[np.int64]:
         """Return which scheduler costs least in episodes like the running ones, (num_envs,).
 
@@ -110,14 +115,16 @@ class TrainingEnv(SB3SchedulingEnv):
             schedulers: At least one.
             p99_weight: A 99th percentile of TTFT 1 % above that of the first one counts as a cost
                 that is this many per cent higher; one below it counts for nothing.
+            own_arrivals: Whether they are compared at the arrivals of the episode; else at the
+                first of the configuration's.
         """
         found, rules = np.zeros(self.num_envs, dtype=np.int64), tuple(schedulers)
         for e, episode in enumerate(self.core.episodes):
             if episode is None:
                 raise ConfigError("cheapest() before the first reset(); expected reset() first")
-            workload, timing, step = self._kind(episode)
+            workload, arrivals, timing, step = self._kind(episode, own_arrivals)
             coarse = step if step < 0 else round(step / _STEPS_TO_CHOOSE) * _STEPS_TO_CHOOSE
-            asked = (workload, timing, coarse), rules, p99_weight
+            asked = (workload, arrivals, timing, coarse), rules, p99_weight
             if asked not in self._cheapest:
                 self._cheapest[asked] = self._best_of(*asked)
             found[e] = self._cheapest[asked]
@@ -127,20 +134,20 @@ class TrainingEnv(SB3SchedulingEnv):
         self, kind: _Kind, schedulers: Sequence[SchedulerConfig], p99_weight: float
     ) -> int:
         seeds = range(_SEED + 1 - _RUNS_TO_CHOOSE, _SEED + 1)
-        found = [
-            [self._summary(one, kind, _REQUESTS_TO_CHOOSE, seed) for seed in seeds]
-            for one in schedulers
-        ]
-        costs = np.array([np.mean([self._cost_in(one) for one in runs]) for runs in found])
-        tails = np.array([np.mean([one["ttft_p99_s"] for one in runs]) for runs in found])
+        asked = [(one, kind, _REQUESTS_TO_CHOOSE, seed) for one in schedulers for seed in seeds]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiled runs hold no lock
+            found = list(pool.map(lambda args: self._summary(*args), asked))
+        costs, tails = np.array([[self._cost_in(one), one["ttft_p99_s"]] for one in found]).T
+        costs, tails = (part.reshape(-1, len(seeds)).mean(axis=1) for part in (costs, tails))
         heavier = np.log(np.maximum(tails / tails[0], 1.0))
         return int((np.log(costs) + p99_weight * heavier).argmin())
 
-    def _kind(self, episode: Episode) -> _Kind:
-        """Return what episodes have in common that cost alike."""
+    def _kind(self, episode: Episode, own_arrivals: bool = False) -> _Kind:
+        """Return what episodes have in common that cost alike, with their arrivals or the first."""
         names = [workload.name for workload in self.config.workloads]
         step = -1 if math.isnan(episode.load) else round(episode.load / _LOAD_STEP)
-        return names.index(episode.workload), episode.timing, step
+        arrivals = episode.arrivals if own_arrivals else 0
+        return names.index(episode.workload), arrivals, episode.timing, step
 
     def _cost(self, episode: Episode) -> float:
         """Return the background's mean weighted cost per request in episodes like this one."""
@@ -153,11 +160,11 @@ class TrainingEnv(SB3SchedulingEnv):
     def _summary(
         self, scheduler: SchedulerConfig, kind: _Kind, num_requests: int, seed: int
     ) -> Mapping[str, Any]:
-        config, (workload, timing, step) = self.config, kind
+        config, (workload, arrivals, timing, step) = self.config, kind
         run = RunConfig(
             cluster=config.cluster,
             workload=config.workloads[workload],
-            arrivals=config.arrivals[0],
+            arrivals=config.arrivals[arrivals],
             timing=config.timings[timing],
             scheduler=scheduler,
             slo=config.slo,

@@ -48,16 +48,19 @@ class Lessons:
 class _Teachers:
     """Several rules, of which in every episode the best one answers."""
 
-    def __init__(self, env: TrainingEnv, rules: Sequence[str], p99_weight: float) -> None:
-        self._env, self._players = env, [RulePlayer(env, rule) for rule in rules]
-        self._p99_weight = p99_weight
+    def __init__(self, env: TrainingEnv, config: ImitationConfig) -> None:
+        self._env, self._config = env, config
+        self._players = [RulePlayer(env, rule) for rule in config.teachers]
         self.choose()
 
     def choose(self) -> None:
         """Choose for the running episodes."""
         rules = [player.scheduler for player in self._players]
-        alone = np.zeros(self._env.num_envs, dtype=np.int64)
-        self._chosen = alone if len(rules) == 1 else self._env.cheapest(rules, self._p99_weight)
+        if len(rules) == 1:
+            self._chosen = np.zeros(self._env.num_envs, dtype=np.int64)
+        else:
+            compared = self._config.p99_weight, self._config.at_own_arrivals
+            self._chosen = self._env.cheapest(rules, *compared)
 
     def actions(self) -> NDArray[Any]:
         """Return the answers to all standing questions; ask once each."""
@@ -89,7 +92,7 @@ def collect(
     agent = None if config.windows is None else load(config.windows)
     env.seed(seed)
     observation = env.reset()
-    teachers = _Teachers(env, config.teachers, config.p99_weight)
+    teachers = _Teachers(env, config)
     found = []
     num_steps = -(-config.decisions // env.num_envs) * config.gap
     num_windows = env.core.layout.num_windows

@@ -51,6 +51,7 @@ class Episode:
         table: Its requests, to the horizon.
         exhausts: Whether nothing follows the last of them: the end of a trace.
         warmup_s: Length of the warm-up, seconds.
+        arrivals: Which of the configuration's arrivals.
         timing: Which of the configuration's timings.
         load: Its load; NaN where a rate is given.
         rate_per_s: Its rate, requests per second.
@@ -62,6 +63,7 @@ class Episode:
     table: RequestTable
     exhausts: bool
     warmup_s: float
+    arrivals: int
     timing: int
     load: float
     rate_per_s: float
@@ -132,6 +134,7 @@ def draw_episode(
         table=table,
         exhausts=exhausts,
         warmup_s=warmup_s,
+        arrivals=number[1],
         timing=number[2],
         load=load,
         rate_per_s=rate,

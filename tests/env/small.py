@@ -90,6 +90,7 @@ def install(
             table=make_table(drawn),
             exhausts=exhausts,
             warmup_s=warmup_s,
+            arrivals=0,
             timing=0,
             load=float("nan"),
             rate_per_s=float("nan"),
