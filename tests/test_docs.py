@@ -129,7 +129,7 @@ def test_the_tables_of_the_readme_are_what_their_commands_print():
 
 
 def test_the_numbers_of_the_goals_stand_in_the_cards():
-    told = text_of("docs/training.md").partition("| goal | found | verdict |")[2]
+    told = text_of("docs/agents.md").partition("| goal | found | verdict |")[2]
     rows = [row for row in told.partition("\n\n")[0].splitlines() if "](" in row]
     assert len(rows) > 5
     for row in rows:
