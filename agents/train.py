@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from agents.config import TrainConfig, train_config
 from agents.files import BEST, CHECKPOINT, RESULT
+from agents.train_words import help_text, refused
 from sbs_gym.errors import SbsGymError
 
 
@@ -76,4 +79,14 @@ def _told(config: TrainConfig, steps: int | str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text())
+        sys.exit()
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # so that main() raises what Hydra would print and leave by
+    )
+    try:
+        main()
+    except HydraException as problem:
+        print(f"error: {refused(problem)}", file=sys.stderr)
+        sys.exit(2)
