@@ -80,14 +80,6 @@ class WithCriticSight:
             )
             self.space = gym.spaces.Box(low, high, dtype=np.float32)
 
-    def start(self, seen: Any, which: Any) -> None:
-        """Begin the history of environments `which`."""
-        self._observer.start(seen, which)
-
-    def push(self, seen: Any) -> None:
-        """Add what all environments see to their history."""
-        self._observer.push(seen)
-
     def look(self) -> Any:
         """Return the observations of all environments, copied."""
         return _with(self._observer.look(), self._sight())

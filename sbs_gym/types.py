@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +85,7 @@ class RequestTable:
         return len(self.arrived_at_s)
 
     def _arrays(self) -> list[NDArray[np.generic]]:
-        values = [getattr(self, name) for name in self.__slots__]
+        values = list(_columns(self))
         if self.blocks is not None:
             values += [self.blocks.hashes, self.blocks.offsets]
         return [value for value in values if isinstance(value, np.ndarray)]
@@ -95,3 +96,6 @@ class RequestTable:
         for column in self._arrays():
             total.update(np.ascontiguousarray(column).tobytes())
         return total.hexdigest()[:16]
+
+
+_columns = operator.attrgetter(*RequestTable.__slots__)

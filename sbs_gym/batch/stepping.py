@@ -34,6 +34,7 @@ OUTCOME = dtype_of(
     ("elapsed_s", np.float64),
     ("discount", np.float64),  # weight of the value of what follows, exp(-beta * elapsed_s)
     *[(name, np.float64) for name in TERMS],  # undiscounted, less the shadow's
+    ("num_invalid", np.int64),  # illegal actions of the episode so far
     ("invalid", np.int8),  # 1: the action was illegal
     ("terminated", np.int8),
     ("truncated", np.int8),
@@ -107,6 +108,15 @@ def find_illegal(blocks, first, end, actions):  # type: ignore[no-untyped-def]
     return -1
 
 
+@compiled
+def first_outside(actions, count):  # type: ignore[no-untyped-def]
+    """Return the place of the first action outside [0, count); -1 if there is none."""
+    for place in range(len(actions)):
+        if actions[place] < 0 or actions[place] >= count:
+            return place
+    return -1
+
+
 @inlined
 def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignore[no-untyped-def]
     agent, out = w.agent, outcomes[e]
@@ -118,6 +128,7 @@ def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignor
         out.invalid = 0
         if not agent.takes_box and not is_legal(w, action):
             out.invalid = 1
+            out.num_invalid += 1
             action = first_legal_from(w, action)
         give_answer(w, rules, action, value)
         if shadows:

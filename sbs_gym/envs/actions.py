@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from sbs_gym.batch.stepping import first_outside
 from sbs_gym.envs.tasks import NUM_BUDGETS
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
@@ -53,7 +54,7 @@ class ActionCodec:
             return self._no_indices, np.clip(values, -1.0, 1.0)
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions of type {given.dtype}; expected whole numbers")
-        indices = given.astype(np.int64)
+        indices = given.astype(np.int64, copy=False)
         if self._form == "multi":
             windows, budgets = indices.reshape(self._num_envs, 2).T
             self._require(windows, NUM_MULTIPLIERS, "action[0]")
@@ -79,8 +80,9 @@ class ActionCodec:
 
     @staticmethod
     def _require(indices: NDArray[np.int64], count: int, what: str = "action") -> None:
-        if indices.view(np.uint64).max() >= count:  # negative ones are huge then
-            wrong = indices[(indices < 0) | (indices >= count)][0]
+        wrong = first_outside(indices, count)
+        if wrong >= 0:
             raise ConfigError(
-                f"{what}={wrong} is out of range; expected a whole number in [0, {count - 1}]"
+                f"{what}={indices[wrong]} is out of range; expected a whole number in "
+                f"[0, {count - 1}]"
             )

@@ -26,7 +26,7 @@ from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.state import World
 
 _MOST_ATTEMPTS = 100
-_KEPT = ("seen", "legal", "num_invalid", "seeds", "numbers")  # in a stored state
+_KEPT = ("seen", "legal", "seeds", "numbers")  # in a stored state
 
 
 class InvalidActionError(ConfigError):
@@ -40,7 +40,6 @@ class EnvBatch:
         seen: float32, shape (num_envs, num_features): what each agent sees now.
         legal: bool, shape (num_envs, num_actions): which indices are legal now.
         outcomes: OUTCOME, shape (num_envs,): what the last step of each gave.
-        num_invalid: int64, shape (num_envs,): illegal actions of the running episodes.
         seeds, numbers: int64, shape (num_envs,): what the next episode of each is drawn from.
         episodes: The running episode of each.
         worlds: Their memory.
@@ -58,7 +57,6 @@ class EnvBatch:
         with_mask = self.layout.form != "box"
         self.legal = np.ones((num_envs, self.layout.num_actions * with_mask), dtype=np.bool_)
         self.outcomes = np.zeros(num_envs, dtype=OUTCOME)
-        self.num_invalid = np.zeros(num_envs, dtype=np.int64)
         self.seeds = np.zeros(num_envs, dtype=np.int64)
         self.episodes: list[Episode | None] = [None] * num_envs
         self.numbers = np.zeros(num_envs, dtype=np.int64)
@@ -79,7 +77,7 @@ class EnvBatch:
         """Begin the next episode of environment `e` and go on to its first question."""
         number = int(self.numbers[e])
         self.numbers[e] += 1
-        self.num_invalid[e] = 0
+        self.outcomes["num_invalid"][e] = 0
         for attempt in range(_MOST_ATTEMPTS):
             seed = episode_seed(int(self.seeds[e]), number, attempt)
             episode = draw_episode(self.config, seed, options or {}, self._capacities_per_s)
@@ -109,7 +107,6 @@ class EnvBatch:
             self._run(0, self.num_envs, actions, values)
         else:
             self._run_in_threads(self._pool, actions, values)
-        self.num_invalid += self.outcomes["invalid"]
 
     def _run_in_threads(self, pool: ThreadPoolExecutor, actions: Any, values: Any) -> None:
         parts = np.linspace(0, self.num_envs, self._num_threads + 1).astype(int)

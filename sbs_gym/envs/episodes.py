@@ -7,7 +7,6 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -29,17 +28,8 @@ _BY_CV = ("gamma_renewal", "weibull_renewal")
 _STREAM = int(Stream.EPISODE)
 
 
-class _Purpose(IntEnum):
-    """What a number of the episode stream is for."""
-
-    SEED = 1
-    LOAD = 2
-    WORKLOAD = 3
-    ARRIVALS = 4
-    TIMING = 5
-    WARM_UP = 6
-    OFFSET = 7
-    BURSTINESS = 8
+# What a number of the episode stream is for.
+_SEED, _LOAD, _WORKLOAD, _ARRIVALS, _TIMING, _WARM_UP, _OFFSET, _BURSTINESS = range(1, 9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,7 +68,7 @@ def fresh_seed() -> int:
 
 def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
     """Return the seed of episode `number` of an environment that was seeded with `seed`."""
-    word = int(hash64(seed, _STREAM, int(_Purpose.SEED), number, attempt))
+    word = int(hash64(seed, _STREAM, _SEED, number, attempt))
     return word >> 2  # seeds are below 2**62
 
 
@@ -99,15 +89,15 @@ def draw_episode(
     number = [
         _choice(seed, purpose, len(parts))
         for purpose, parts in (
-            (_Purpose.WORKLOAD, config.workloads),
-            (_Purpose.ARRIVALS, config.arrivals),
-            (_Purpose.TIMING, config.timings),
+            (_WORKLOAD, config.workloads),
+            (_ARRIVALS, config.arrivals),
+            (_TIMING, config.timings),
         )
     ]
     workload, arrivals = config.workloads[number[0]], config.arrivals[number[1]]
     arrivals = _with_burstiness(config, arrivals, seed)
-    warmup_s = _between(seed, _Purpose.WARM_UP, config.warmup_s)
-    load = math.nan if config.load is None else _between(seed, _Purpose.LOAD, config.load)
+    warmup_s = _between(seed, _WARM_UP, config.warmup_s)
+    load = math.nan if config.load is None else _between(seed, _LOAD, config.load)
     if options.get("load") is not None:
         load = float(options["load"])
     rate = config.rate_per_s or math.nan
@@ -151,7 +141,7 @@ def draw_again(
     capacities_per_s: dict[tuple[int, int], float],
 ) -> Episode:
     """Return the episode that had this seed, load and place in its trace, drawn or given."""
-    workload = config.workloads[_choice(seed, _Purpose.WORKLOAD, len(config.workloads))]
+    workload = config.workloads[_choice(seed, _WORKLOAD, len(config.workloads))]
     options = {
         "load": None if math.isnan(load) else load,
         "offset_s": offset_s if workload.kind == "trace" else None,
@@ -168,22 +158,22 @@ def _check_options(options: Mapping[str, Any]) -> None:
         require_number("options['offset_s']", options["offset_s"], 0, 1e9, unit="s")
 
 
-def _choice(seed: int, purpose: _Purpose, count: int) -> int:
-    return 0 if count == 1 else int(hash64(seed, _STREAM, int(purpose), 0, 0) % np.uint64(count))
+def _choice(seed: int, purpose: int, count: int) -> int:
+    return 0 if count == 1 else int(hash64(seed, _STREAM, purpose, 0, 0) % np.uint64(count))
 
 
-def _between(seed: int, purpose: _Purpose, bounds: tuple[float, float]) -> float:
+def _between(seed: int, purpose: int, bounds: tuple[float, float]) -> float:
     low, high = bounds
     if low == high:
         return low
-    return low + (high - low) * float(uniform(seed, _STREAM, int(purpose), 0, 0))
+    return low + (high - low) * float(uniform(seed, _STREAM, purpose, 0, 0))
 
 
 def _with_burstiness(config: EnvConfig, arrivals: ArrivalConfig, seed: int) -> ArrivalConfig:
     if config.burstiness is None or arrivals.family not in _BY_CV:
         return arrivals
     low, high = config.burstiness
-    drawn = _between(seed, _Purpose.BURSTINESS, (math.log(low), math.log(high)))
+    drawn = _between(seed, _BURSTINESS, (math.log(low), math.log(high)))
     return dataclasses.replace(arrivals, cv=math.exp(drawn))
 
 
@@ -256,7 +246,7 @@ def _from_trace(
     last_s = float(table.arrived_at_s[-1])
     window_s = length_s * pace
     if offset_s is None:
-        offset_s = _between(seed, _Purpose.OFFSET, (0.0, max(0.0, last_s - window_s)))
+        offset_s = _between(seed, _OFFSET, (0.0, max(0.0, last_s - window_s)))
     if offset_s > last_s:
         raise ConfigError(
             f"options['offset_s']={offset_s!r} is out of range; expected a number in [0, "

@@ -25,15 +25,29 @@ _SINGLE = (Group.GLOBAL, Group.REQUEST)  # one row, shown without its axis
 class Observer:
     """Turns the core's rows of numbers into observations.
 
+    Args:
+        seen: What all environments see now, shape (num_envs, num_features), written by the core.
+        sees: Groups of features in it.
+        cluster: How many rows a group has.
+        form: flat, or dict by groups.
+        history: How many instants an observation has.
+
     Attributes:
         space: Of one environment.
-        stack: float32, shape (num_envs, history, num_features): what was seen, the newest last.
+        stack: float32, shape (num_envs, history, num_features): what was seen, the newest last;
+            without history that is `seen` itself.
     """
 
     def __init__(
-        self, sees: Group, cluster: ClusterConfig, *, form: str, history: int, num_envs: int
+        self,
+        seen: NDArray[np.float32],
+        sees: Group,
+        cluster: ClusterConfig,
+        *,
+        form: str,
+        history: int,
     ) -> None:
-        self._form, self._history = form, history
+        self._seen, self._form, self._history = seen, form, history
         self._parts = {
             GROUP_NAMES[group]: (rows, columns, group in _SINGLE)
             for group, (rows, columns) in sizes(cluster).items()
@@ -42,18 +56,21 @@ class Observer:
         features = [
             feature for rows, columns, _ in self._parts.values() for feature in columns * rows
         ]
-        self.stack = np.zeros((num_envs, history, len(features)), dtype=np.float32)
+        self.stack = seen[:, None, :]
+        if history > 1:
+            self.stack = np.zeros((len(seen), history, len(features)), dtype=np.float32)
         self.space = self._flat_space(features) if form == "flat" else self._dict_space()
 
-    def start(self, seen: NDArray[np.float32], which: Any) -> None:
-        """Begin the history of environments `which` (an index) with what they see."""
-        self.stack[which] = seen[which][..., None, :]
+    def start(self, e: int) -> None:
+        """Begin the history of environment `e` with what it sees."""
+        if self._history > 1:
+            self.stack[e] = self._seen[e]
 
-    def push(self, seen: NDArray[np.float32]) -> None:
+    def push(self) -> None:
         """Add what all environments see to their history."""
         if self._history > 1:
             self.stack[:, :-1] = self.stack[:, 1:]
-        self.stack[:, -1] = seen
+            self.stack[:, -1] = self._seen
 
     def look(self) -> Any:
         """Return the observations of all environments, copied."""
@@ -96,11 +113,11 @@ def observer_of(core: EnvBatch) -> Observer:
     """Return the observer of a batch of environments."""
     config = core.config
     return Observer(
+        core.seen,
         core.task.sees,
         config.cluster,
         form=config.observation,
         history=config.history,
-        num_envs=core.num_envs,
     )
 
 

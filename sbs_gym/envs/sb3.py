@@ -60,7 +60,7 @@ class SB3SchedulingEnv(VecEnv):
             if seed is not None:
                 self.core.seed(e, seed)
             self.core.reset(e, self._options[e])
-            self._observer.start(self.core.seen, e)
+            self._observer.start(e)
         self._is_seeded = True
         self._reset_seeds()
         self._reset_options()
@@ -72,11 +72,11 @@ class SB3SchedulingEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Make the step."""
-        core, outcomes = self.core, self.core.outcomes
+        core = self.core
         core.step(*self.actions.decode(self._asked))
-        self._observer.push(core.seen)
-        self.elapsed_s = outcomes["elapsed_s"].copy()
-        self.discounts = outcomes["discount"].copy()
+        self._observer.push()
+        outcomes = core.outcomes.copy()
+        self.elapsed_s, self.discounts = outcomes["elapsed_s"], outcomes["discount"]
         rewards = outcomes["reward"].astype(np.float32)
         truncated = outcomes["truncated"].astype(np.bool_)
         done = outcomes["terminated"].astype(np.bool_) | truncated
@@ -86,12 +86,12 @@ class SB3SchedulingEnv(VecEnv):
                 self.elapsed_s.tolist(), self.discounts.tolist(), strict=True
             )
         ]
-        for e in np.flatnonzero(done):
-            infos[e]["terminal_observation"] = self._observer.look_at(int(e))
+        for e in done.nonzero()[0].tolist():
+            infos[e]["terminal_observation"] = self._observer.look_at(e)
             infos[e]["TimeLimit.truncated"] = bool(truncated[e])
-            infos[e]["num_invalid_actions"] = int(core.num_invalid[e])
-            core.reset(int(e))
-            self._observer.start(core.seen, int(e))
+            infos[e]["num_invalid_actions"] = int(outcomes["num_invalid"][e])
+            core.reset(e)
+            self._observer.start(e)
         return self._observer.look(), rewards, done, infos
 
     def action_masks(self) -> NDArray[np.bool_]:

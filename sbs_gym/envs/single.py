@@ -65,7 +65,7 @@ class SchedulingEnv(gym.Env[Any, Any]):
             self._is_seeded = True
         self.core.reset(0, options)
         self._is_over = False
-        self._observer.start(self.core.seen, 0)
+        self._observer.start(0)
         return self._observer.look_at(0), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -74,7 +74,7 @@ class SchedulingEnv(gym.Env[Any, Any]):
             raise ConfigError("step() without a running episode; expected reset() first")
         self.core.step(*self.actions.decode(np.asarray(action)[None]))
         outcome = self.core.outcomes[0]
-        self._observer.push(self.core.seen)
+        self._observer.push()
         terminated, truncated = bool(outcome["terminated"]), bool(outcome["truncated"])
         self._is_over = terminated or truncated
         return (
@@ -91,7 +91,7 @@ class SchedulingEnv(gym.Env[Any, Any]):
         info: dict[str, Any] = {
             "elapsed_s": values["elapsed_s"],
             "discount": values["discount"],
-            "num_invalid_actions": int(core.num_invalid[0]),
+            "num_invalid_actions": values["num_invalid"],
             "reward_terms": {name: values[name] for name in TERMS},
         }
         if core.layout.form != "box":

@@ -102,7 +102,7 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
 
     def _reset_one(self, e: int, options: dict[str, Any]) -> None:
         self.core.reset(e, options)
-        self._observer.start(self.core.seen, e)
+        self._observer.start(e)
         self._ended[e] = False
 
     def step(
@@ -110,32 +110,32 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Answer the question of every environment; ended ones are reset as the mode says."""
         core, outcomes = self.core, self.core.outcomes
-        restarted = np.flatnonzero(self._ended)
-        if len(restarted) and self.autoreset_mode is AutoresetMode.DISABLED:
+        restarted = self._ended.nonzero()[0].tolist()
+        if restarted and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ConfigError(
                 f"environment {restarted[0]} has ended; expected reset(options={{'reset_mask': …}})"
             )
         core.step(*self.actions.decode(actions))
-        self._observer.push(core.seen)
+        self._observer.push()
         for e in restarted:
-            self._reset_one(int(e), {})
+            self._reset_one(e, {})
         terminated = outcomes["terminated"].astype(np.bool_)
         truncated = outcomes["truncated"].astype(np.bool_)
         rewards, infos = outcomes["reward"].copy(), self._infos()
         self._ended = terminated | truncated
-        ended = np.flatnonzero(self._ended)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
+        ended = self._ended.nonzero()[0].tolist()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and ended:
             infos = self._reset_at_once(ended, infos)
         return self._observer.look(), rewards, terminated, truncated, infos
 
-    def _reset_at_once(self, ended: NDArray[np.intp], infos: dict[str, Any]) -> dict[str, Any]:
+    def _reset_at_once(self, ended: list[int], infos: dict[str, Any]) -> dict[str, Any]:
         """Reset the ended environments; return the infos of now, with those of the end inside."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         for e in ended:
-            final_obs[e] = self._observer.look_at(int(e))
+            final_obs[e] = self._observer.look_at(e)
         flags = self._ended.copy()
         for e in ended:
-            self._reset_one(int(e), {})
+            self._reset_one(e, {})
         ends = {"final_obs": final_obs, "_final_obs": flags}
         return {**self._infos(), **ends, "final_info": infos, "_final_info": flags.copy()}
 
@@ -145,7 +145,7 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         infos: dict[str, Any] = {
             "elapsed_s": core.outcomes["elapsed_s"].copy(),
             "discount": core.outcomes["discount"].copy(),
-            "num_invalid_actions": core.num_invalid.copy(),
+            "num_invalid_actions": core.outcomes["num_invalid"].copy(),
             "reward_terms": core.terms(),
         }
         if core.layout.form != "box":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -27,9 +26,9 @@ class Arrivals:
 
     def first(self, count: int) -> Arrivals:
         """Return the first `count` arrivals."""
-        columns = {name: getattr(self, name) for name in self.__slots__}
-        kept: dict[str, Any] = {k: None if v is None else v[:count] for k, v in columns.items()}
-        return Arrivals(**kept)
+        if self.session_id is None:
+            return Arrivals(arrived_at_s=self.arrived_at_s[:count])
+        return Arrivals(**{name: getattr(self, name)[:count] for name in self.__slots__})
 
 
 def mean_over_peak(config: ArrivalConfig, horizon_s: float | None = None) -> float:
