@@ -203,6 +203,21 @@ def test_a_heavier_tail_than_the_rules_counts_against_a_rival(tmp_path):
     assert lighter == {0}, "a lighter tail than that of the first rule makes up for no higher cost"
 
 
+def test_rules_are_compared_at_the_arrivals_of_the_episode_if_that_is_asked_for(tmp_path):
+    """Budgets pay at half of capacity, but not if that is so for a quarter of the time only."""
+    words = ("env.workload=[sbs_short]", "env.arrivals=[poisson,mmpp2_quarter]", "env.load=0.5")
+    cluster = "env.cluster.num_prefill=3"
+    env = build_env(tiny(tmp_path, *words, cluster, experiment="serving_reserve"))
+    env.reset()
+    rules = [scheduler_named(name) for name in ("sbs", "sbs_budget:alpha=1.0")]
+    bursty = np.array([episode.arrivals for episode in env.core.episodes])
+    same, own = env.cheapest(rules), env.cheapest(rules, own_arrivals=True)
+    env.close()
+    assert 0 < bursty.sum() < len(bursty)
+    assert (same == 1).all()
+    assert (own == 1 - bursty).all()
+
+
 def test_where_placements_are_thinned_out_every_window_is_collected(tmp_path):
     env = build_env(tiny(tmp_path, experiment="serving_ppo"))
     whole = collect(env, ImitationConfig(rule="sbs", decisions=1_600), seed=3)
