@@ -72,11 +72,11 @@ class SB3SchedulingEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Make the step."""
-        core = self.core
+        core, outcomes = self.core, self.core.outcomes
         core.step(*self.actions.decode(self._asked))
         self._observer.push()
-        outcomes = core.outcomes.copy()
-        self.elapsed_s, self.discounts = outcomes["elapsed_s"], outcomes["discount"]
+        self.elapsed_s = outcomes["elapsed_s"].copy()
+        self.discounts = outcomes["discount"].copy()
         rewards = outcomes["reward"].astype(np.float32)
         truncated = outcomes["truncated"].astype(np.bool_)
         done = outcomes["terminated"].astype(np.bool_) | truncated
