@@ -82,9 +82,7 @@ if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text())
         sys.exit()
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # so that main() raises what Hydra would print and leave by
-    )
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # main() raises what Hydra would only print
     try:
         main()
     except HydraException as problem:

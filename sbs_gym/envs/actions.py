@@ -54,7 +54,7 @@ class ActionCodec:
             return self._no_indices, np.clip(values, -1.0, 1.0)
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions of type {given.dtype}; expected whole numbers")
-        indices = given.astype(np.int64, copy=False)
+        indices = given.astype(np.int64)  # a copy: compiled code knows writable arrays only
         if self._form == "multi":
             windows, budgets = indices.reshape(self._num_envs, 2).T
             self._require(windows, NUM_MULTIPLIERS, "action[0]")
