@@ -42,7 +42,7 @@ def test_help_asks_for_no_experiment():
         ("totl_steps=4", "key='totl_steps' is not known. Did you mean 'total_steps'? Known: "),
         ("experiment=window_pp", "experiment='window_pp' is not known. Did you mean 'window_ppo'?"),
         ("policy=sett", "policy='sett' is not known. Did you mean 'set'? Known: mlp, set"),
-        ("env.lod=4", "Could not override 'env.lod'. To append to your config use +env."),
+        ("env.foo=4", "Could not override 'env.foo'. To append to your config use +env."),
         ("seed", "Error parsing override 'seed' missing EQUAL"),
     ],
 )
