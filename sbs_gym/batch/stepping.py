@@ -35,7 +35,6 @@ OUTCOME = dtype_of(
     ("discount", np.float64),  # weight of the value of what follows, exp(-beta * elapsed_s)
     *[(name, np.float64) for name in TERMS],  # undiscounted, less the shadow's
     ("num_invalid", np.int64),  # illegal actions of the episode so far
-    ("invalid", np.int8),  # 1: the action was illegal
     ("terminated", np.int8),
     ("truncated", np.int8),
 )
@@ -122,12 +121,9 @@ def _step(w, shadow, rules, e, shadows, action, value, outcomes):  # type: ignor
     agent, out = w.agent, outcomes[e]
     out.status = _DONE
     if agent.stage == _OVER:
-        out.invalid = 0
         return
     if agent.stage == _ASKED:
-        out.invalid = 0
         if not agent.takes_box and not is_legal(w, action):
-            out.invalid = 1
             out.num_invalid += 1
             action = first_legal_from(w, action)
         give_answer(w, rules, action, value)
@@ -211,7 +207,7 @@ def _report(w, shadow, shadows, out):  # type: ignore[no-untyped-def]
     out.truncated = ended and not out.terminated
     agent.stage = _OVER if ended else _ASKED
     if agent.starts:
-        out.reward, out.elapsed_s, out.discount, out.invalid = 0.0, 0.0, 1.0, 0
+        out.reward, out.elapsed_s, out.discount = 0.0, 0.0, 1.0
         _write_terms(out, tally, tally, False)  # nothing yet
         agent.starts = 0
         agent.asked_at_s = now
