@@ -8,10 +8,10 @@ from pathlib import Path
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 
+from sbs_gym.config.groups import conf_directory, group_names
 from sbs_gym.config.learned import learned_names
 from sbs_gym.errors import ConfigError, require_choice
 
-_EXPERIMENTS = Path(__file__).resolve().parents[1] / "conf" / "experiment"
 _HELP = """
 python -m agents.train experiment=NAME [key=value ...]
 
@@ -44,11 +44,12 @@ Experiments:
 def help_text() -> str:
     """Return what `--help` prints."""
     lines = [_HELP.strip("\n")]
-    for path in sorted(_EXPERIMENTS.glob("*.yaml")):
-        about = " ".join(_first_comment(path).split()).partition(". ")[0].rstrip(".")
-        ships = "; ships" if path.stem in learned_names() else ""
+    for name in group_names("experiment"):
+        comment = _first_comment(conf_directory() / "experiment" / f"{name}.yaml")
+        about = comment.partition(". ")[0].rstrip(".")
+        ships = "; ships" if name in learned_names() else ""
         lines += textwrap.wrap(
-            f"{path.stem:<28}{about}{ships}", 98, initial_indent="  ", subsequent_indent=" " * 30
+            f"{name:<28}{about}{ships}", 98, initial_indent="  ", subsequent_indent=" " * 30
         )
     return "\n".join(lines)
 
