@@ -66,6 +66,12 @@ def require_number(
     raise ConfigError(f"{field}={value!r} {problem}; expected {wanted} in {allowed}")
 
 
+def require_flag(field: str, value: object) -> None:
+    """Raise ConfigError unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field}={value!r} is not allowed; expected true or false")
+
+
 def require_choice(field: str, value: object, known: Iterable[str]) -> None:
     """Raise ConfigError unless `value` is one of `known`; lists them and the nearest one."""
     names = sorted(known)

@@ -32,7 +32,7 @@ from sbs_gym.config.run import RunConfig, SloConfig, run_from_mapping
 from sbs_gym.config.scheduler import SchedulerConfig, scheduler_from_mapping
 from sbs_gym.config.timing import KINDS
 from sbs_gym.config.workload import ArrivalConfig, WorkloadConfig
-from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.errors import ConfigError, require_choice, require_flag
 from sbs_gym.schedulers.learned.playing import learner_for
 from sbs_gym.schedulers.registry import (
     custom_scheduler,
@@ -338,8 +338,8 @@ def _typed(field: str, value: Any, hint: Any) -> Any:
         return float(value)
     if wanted is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if wanted is bool and not isinstance(value, bool):
-        raise ConfigError(f"{field}={value!r} is not allowed; expected true or false")
+    if wanted is bool:
+        require_flag(field, value)
     if wanted is str and not isinstance(value, str | NoneType):
         raise ConfigError(f"{field}={value!r} is not allowed; expected a word")
     return value

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from sbs_gym.errors import ConfigError, require_choice
+from sbs_gym.errors import ConfigError, require_choice, require_flag
 
 Section = TypeVar("Section")
 DOCUMENTATION_KEYS = frozenset({"about", "source"})
@@ -68,10 +68,13 @@ def section_from_mapping(kind: type[Section], where: str, values: Mapping[str, A
     """Build a configuration dataclass from a mapping; unknown keys are refused.
 
     `about` and `source` document a YAML file and are passed on only where the class has them.
+    Flags are true or false, nothing that counts as such.
     """
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    given = {k: v for k, v in values.items() if k in known or k not in DOCUMENTATION_KEYS}
-    for key in given:
-        if key not in known:
-            require_choice(f"{where}.{key}: key", key, known)
+    types = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    given = {k: v for k, v in values.items() if k in types or k not in DOCUMENTATION_KEYS}
+    for key, value in given.items():
+        if key not in types:
+            require_choice(f"{where}.{key}: key", key, types)
+        if types[key] in (bool, "bool"):
+            require_flag(f"{where}.{key}", value)
     return kind(**given)

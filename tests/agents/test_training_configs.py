@@ -78,6 +78,8 @@ def test_the_page_on_training_lists_every_experiment(name):
 MISTAKES = [
     (("+sed=1",), r"train\.sed: key='sed' is not known\. Did you mean 'seed'"),
     (("+agent.gama=0.9",), r"agent\.gama: key='gama' is not known"),
+    (("imitation.at_own_arrivals=maybe",), r"at_own_arrivals='maybe' is not allowed; expected"),
+    (("agent.discount_by_time=1",), r"agent\.discount_by_time=1 is not allowed; expected true"),
     (("agent.batch_size=1",), r"agent\.batch_size=1 is out of range"),
     (("seed=10000",), r"seed=10000 is out of range; expected a whole number in \[0, 9999\]"),
     (("~env.id",), r"env\.id is missing"),
