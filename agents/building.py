@@ -79,9 +79,15 @@ def _critic_sees_baseline(config: TrainConfig) -> bool:
     return config.policy.critic_sees_baseline and has_baseline and has_critic
 
 
-def asking(config: TrainConfig, questions: Sequence[str] | None) -> TrainConfig:
-    """Return a configuration whose agent is asked these questions; None: all of its task."""
-    return dataclasses.replace(config, env={**config.env, "asks": questions})
+def without_pay(config: TrainConfig, questions: Sequence[str] | None) -> TrainConfig:
+    """Return a configuration for environments whose rewards nobody reads.
+
+    Args:
+        config: Of a training.
+        questions: What its agent is asked there; None: all of its task.
+    """
+    asked = {**config.env, "asks": questions}
+    return dataclasses.replace(config, env=asked, reward_unit="none")  # no unit is measured
 
 
 def env_options(config: TrainConfig) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def env_seed(config: TrainConfig) -> int:
 def measure_statistics(config: TrainConfig) -> Statistics:
     """Return mean and spread of what the environments of a run show, at all questions."""
     policy = dataclasses.replace(config.policy, critic_sees_baseline=False)
-    env = build_env(dataclasses.replace(asking(config, None), policy=policy))
+    env = build_env(dataclasses.replace(without_pay(config, None), policy=policy))
     try:
         parts = env.parts if isinstance(env, MixedEnv) else [env]
         return measure(parts, seed=env_seed(config) + _SEEDS_APART // 2)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,12 @@ from numpy.typing import NDArray
 
 from agents.config import REWARD_UNITS
 from agents.critic_sight import WithCriticSight, critic_sight
+from agents.kept_runs import summaries
 from sbs_gym.config.run import RunConfig
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.episodes import Episode
 from sbs_gym.envs.sb3 import SB3SchedulingEnv
 from sbs_gym.errors import ConfigError, require_choice
-from sbs_gym.simulate import measured_run
 
 _LOAD_STEP = 0.05  # costs are measured at loads that far apart,
 _STEPS_TO_CHOOSE = 2  # and schedulers compared at loads that many steps apart
@@ -134,9 +132,13 @@ class TrainingEnv(SB3SchedulingEnv):
         self, kind: _Kind, schedulers: Sequence[SchedulerConfig], p99_weight: float
     ) -> int:
         seeds = range(_SEED + 1 - _RUNS_TO_CHOOSE, _SEED + 1)
-        asked = [(one, kind, _REQUESTS_TO_CHOOSE, seed) for one in schedulers for seed in seeds]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiled runs hold no lock
-            found = list(pool.map(lambda args: self._summary(*args), asked))
+        found = summaries(
+            [
+                self._run(one, kind, _REQUESTS_TO_CHOOSE, seed)
+                for one in schedulers
+                for seed in seeds
+            ]
+        )
         costs, tails = np.array([[self._cost_in(one), one["ttft_p99_s"]] for one in found]).T
         costs, tails = (part.reshape(-1, len(seeds)).mean(axis=1) for part in (costs, tails))
         heavier = np.log(np.maximum(tails / tails[0], 1.0))
@@ -153,15 +155,15 @@ class TrainingEnv(SB3SchedulingEnv):
         """Return the background's mean weighted cost per request in episodes like this one."""
         kind = self._kind(episode)
         if kind not in self._costs:
-            run = self._summary(self.config.scheduler, kind, _NUM_REQUESTS, _SEED)
-            self._costs[kind] = self._cost_in(run)
+            (found,) = summaries([self._run(self.config.scheduler, kind, _NUM_REQUESTS, _SEED)])
+            self._costs[kind] = self._cost_in(found)
         return self._costs[kind]
 
-    def _summary(
+    def _run(
         self, scheduler: SchedulerConfig, kind: _Kind, num_requests: int, seed: int
-    ) -> Mapping[str, Any]:
+    ) -> RunConfig:
         config, (workload, arrivals, timing, step) = self.config, kind
-        run = RunConfig(
+        return RunConfig(
             cluster=config.cluster,
             workload=config.workloads[workload],
             arrivals=config.arrivals[arrivals],
@@ -174,7 +176,6 @@ class TrainingEnv(SB3SchedulingEnv):
             num_requests=num_requests,
             seed=seed,
         )
-        return measured_run(run).summary
 
     def _cost_in(self, summary: Mapping[str, Any]) -> float:
         weights = dict(self.config.reward.weights or self.core.task.weights)

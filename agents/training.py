@@ -13,12 +13,12 @@ from stable_baselines3.common.logger import Logger
 
 from agents import checkpoint
 from agents.building import (
-    asking,
     build_env,
     build_model,
     env_seed,
     measure_statistics,
     require_learnable,
+    without_pay,
 )
 from agents.callbacks import Supervisor
 from agents.config import TrainConfig
@@ -112,7 +112,7 @@ def _train(
 def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
     asked = [None] if config.imitation.windows is None else [None, ["release"]]
     with contextlib.ExitStack() as stack:
-        envs = [build_env(asking(config, questions)) for questions in asked]
+        envs = [build_env(without_pay(config, questions)) for questions in asked]
         for env in envs:
             stack.callback(env.close)
         if config.imitation.rivals:

@@ -45,13 +45,20 @@ def source_digest(root: Path, unseen: Sequence[str] = ()) -> str:
 
 @functools.cache
 def cache_directory() -> Path:
-    """Return this version's cache directory; `SBS_GYM_CACHE_DIR` moves it."""
+    """Return this version's directory of compiled code; `SBS_GYM_CACHE_DIR` moves it."""
+    return cached_under("numba", source_digest(Path(__file__).parent, _unseen_by_compiled_code()))
+
+
+def cached_under(kind: str, digest: str) -> Path:
+    """Return the cache directory of one kind of thing that holds for one digest of the sources.
+
+    Those of few other digests are kept beside it, the oldest ones are removed.
+    """
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sbs_gym"
-    base = Path(os.environ.get("SBS_GYM_CACHE_DIR", default)) / "numba"
-    current = base / source_digest(Path(__file__).parent, _unseen_by_compiled_code())
-    if not current.is_dir():
+    base = Path(os.environ.get("SBS_GYM_CACHE_DIR", default)) / kind
+    if not (base / digest).is_dir():
         _forget_old_digests(base)
-    return current
+    return base / digest
 
 
 def _unseen_by_compiled_code() -> list[str]:

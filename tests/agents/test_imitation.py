@@ -11,6 +11,7 @@ from agents.config import ImitationConfig
 from agents.critic_sight import KEY
 from agents.export import export
 from agents.imitation import imitate, require_imitable
+from agents.kept_runs import summaries
 from agents.lessons import collect
 from agents.loading import load
 from sbs_gym.envs.config import scheduler_named
@@ -184,9 +185,8 @@ def test_a_heavier_tail_than_the_rules_counts_against_a_rival(tmp_path):
     rules = [scheduler_named(name) for name in ("sbs", "sbs_reserve")]
     logs = []
     for rule in rules:
-        runs = [
-            env._summary(rule, env._kind(env.core.episodes[0]), 10_000, s) for s in (9998, 9999)
-        ]
+        kind = env._kind(env.core.episodes[0])
+        runs = summaries([env._run(rule, kind, 10_000, seed) for seed in (9998, 9999)])
         means = [np.mean([run[name] for run in runs]) for name in ("ttft_mean_s", "ttft_p99_s")]
         logs.append(np.log(means))
     cost, tail = logs[1] - logs[0]
