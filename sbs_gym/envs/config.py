@@ -19,7 +19,7 @@ from sbs_gym.config.workload import (
     arrivals_from_mapping,
     workload_from_mapping,
 )
-from sbs_gym.errors import ConfigError, require_choice, require_number
+from sbs_gym.errors import ConfigError, require_choice, require_flag, require_number
 from sbs_gym.schedulers.registry import registered_schedulers
 from sbs_gym.schedulers.seat import BUDGETS_OF
 from sbs_gym.sim.agent_state import TERMS
@@ -131,10 +131,8 @@ class EnvConfig:
         for question in self.asks:
             require_choice("asks", question, ASKS)
         require_choice("budget_of", self.budget_of, BUDGETS_OF)
-        if not isinstance(self.reserves, bool):
-            raise ConfigError(
-                f"reserves={self.reserves!r} is no truth value; expected True or False"
-            )
+        require_flag("reserves", self.reserves)
+        require_flag("record", self.record)
         require_choice("reask", self.reask, REASKS)
         require_choice("invalid_action", self.invalid_action, INVALID_ACTIONS)
         require_number("history", self.history, 1, MOST_STACKED, integer=True)

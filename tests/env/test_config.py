@@ -40,6 +40,7 @@ BAD_VALUES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"burstiness": (1.0, 30.0)}, "burstiness=30.0 is out of range; expected a number in [0.1"),
     ({"burstiness": (2.0, 1.0)}, "burstiness=(2.0, 1.0) falls; expected (lowest, highest)"),
     ({"history": 0}, "history=0 is out of range; expected a whole number in [1, 64]"),
+    ({"record": "maybe"}, "record='maybe' is not allowed; expected true or false"),
     ({"history": 65}, "history=65 is out of range; expected a whole number in [1, 64]"),
     ({"history": 2.0}, "history=2.0 is not allowed; expected a whole number in [1, 64]"),
     ({"history": True}, "history=True is not allowed; expected a whole number in [1, 64]"),
