@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from agents.config import REWARD_UNITS
 from agents.critic_sight import WithCriticSight, critic_sight
 from agents.kept_runs import summaries
+from sbs_gym.cells import Progress
 from sbs_gym.config.run import RunConfig
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.episodes import Episode
@@ -106,6 +107,7 @@ class TrainingEnv(SB3SchedulingEnv):
         schedulers: Sequence[SchedulerConfig],
         p99_weight: float = 0.0,
         own_arrivals: bool = False,
+        progress: Progress | None = None,
     ) -> NDArray[np.int64]:
         """Return which scheduler costs least in episodes like the running ones, (num_envs,).
 
@@ -115,18 +117,21 @@ class TrainingEnv(SB3SchedulingEnv):
                 that is this many per cent higher; one below it counts for nothing.
             own_arrivals: Whether they are compared at the arrivals of the episode; else at the
                 first of the configuration's.
+            progress: Called with (kinds of episodes compared, kinds to compare).
         """
-        found, rules = np.zeros(self.num_envs, dtype=np.int64), tuple(schedulers)
-        for e, episode in enumerate(self.core.episodes):
+        rules, asked = tuple(schedulers), []
+        for episode in self.core.episodes:
             if episode is None:
                 raise ConfigError("cheapest() before the first reset(); expected reset() first")
             workload, arrivals, timing, step = self._kind(episode, own_arrivals)
             coarse = step if step < 0 else round(step / _STEPS_TO_CHOOSE) * _STEPS_TO_CHOOSE
-            asked = (workload, arrivals, timing, coarse), rules, p99_weight
-            if asked not in self._cheapest:
-                self._cheapest[asked] = self._best_of(*asked)
-            found[e] = self._cheapest[asked]
-        return found
+            asked.append(((workload, arrivals, timing, coarse), rules, p99_weight))
+        missing = [one for one in dict.fromkeys(asked) if one not in self._cheapest]
+        for number, one in enumerate(missing):
+            self._cheapest[one] = self._best_of(*one)
+            if progress is not None:
+                progress(number + 1, len(missing))
+        return np.array([self._cheapest[one] for one in asked], dtype=np.int64)
 
     def _best_of(
         self, kind: _Kind, schedulers: Sequence[SchedulerConfig], p99_weight: float

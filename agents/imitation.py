@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from agents.config import ImitationConfig, TrainConfig
 from agents.envs import TrainingEnv
-from agents.lessons import Lessons, answers_of, collect, joined
+from agents.lessons import Lessons, answers_of, collect, joined, silent
 from agents.loading import load
 from sbs_gym.cells import Progress
 from sbs_gym.envs.play import RulePlayer
@@ -61,7 +62,7 @@ def imitate(
     envs: Sequence[TrainingEnv],
     config: ImitationConfig,
     seed: int,
-    progress: Progress | None = None,
+    tell: Callable[[str, str, int, int], None] | None = None,
 ) -> float:
     """Raise the probability of a rule's answers; return the share that the policy then gives.
 
@@ -71,28 +72,26 @@ def imitate(
             they are few among all questions; others than the model's, so that it stands as it did.
         config: Which rule, and how long.
         seed: Of episodes and batches.
-        progress: Called with the steps that have been played, and all of them.
+        tell: Called with the round, what is being done, how much of it, and of how much.
     """
     if config.rule is None:
         raise ConfigError("imitation.rule=None: nothing to imitate")
     collected: list[Lessons] = []
-    count = config.rounds * len(envs)
-
-    def told(done: int, total: int) -> None:
-        if progress is not None:
-            progress(len(collected) * total + done, count * total)
-
     for turn in range(config.rounds):
         player = model if turn > 0 else None
         first = seed + turn * _SEEDS_APART
+        part = f"{turn + 1}/{config.rounds}"
+        told = functools.partial(tell, part) if tell else silent
         for number, env in enumerate(envs):
             collected.append(collect(env, config, first + number, player, told))
         lessons = joined(collected)
-        _learn(model, lessons, config, first)
+        _learn(model, lessons, config, first, functools.partial(told, "learning"))
     return _agreement(model, lessons)
 
 
-def _learn(model: Any, lessons: Lessons, config: ImitationConfig, seed: int) -> None:
+def _learn(
+    model: Any, lessons: Lessons, config: ImitationConfig, seed: int, progress: Progress
+) -> None:
     optimiser = torch.optim.Adam(model.policy.parameters(), lr=config.learning_rate)
     model.policy.set_training_mode(True)
     batches = list(_batches(len(lessons.answers), config.epochs, seed))
@@ -102,6 +101,7 @@ def _learn(model: Any, lessons: Lessons, config: ImitationConfig, seed: int) -> 
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        progress(number + 1, len(batches))
     model.policy.set_training_mode(False)
 
 

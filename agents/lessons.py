@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,13 @@ from sbs_gym.cells import Progress
 from sbs_gym.envs.play import RulePlayer
 from sbs_gym.sim.features import GLOBAL
 
+Tell = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 _TEMPERATURE = 0.02  # of an agent's windows: what it holds for nearly as good stays so
 _ASKS_RELEASE = [feature.name for feature in GLOBAL].index("asks_release")
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,19 +54,19 @@ class Lessons:
 class _Teachers:
     """Several rules, of which in every episode the best one answers."""
 
-    def __init__(self, env: TrainingEnv, config: ImitationConfig) -> None:
+    def __init__(self, env: TrainingEnv, config: ImitationConfig, tell: Tell) -> None:
         self._env, self._config = env, config
         self._players = [RulePlayer(env, rule) for rule in config.teachers]
-        self.choose()
+        self.choose(functools.partial(tell, "comparing rules"))
 
-    def choose(self) -> None:
+    def choose(self, progress: Progress | None = None) -> None:
         """Choose for the running episodes."""
         rules = [player.scheduler for player in self._players]
         if len(rules) == 1:
             self._chosen = np.zeros(self._env.num_envs, dtype=np.int64)
         else:
             compared = self._config.p99_weight, self._config.at_own_arrivals
-            self._chosen = self._env.cheapest(rules, *compared)
+            self._chosen = self._env.cheapest(rules, *compared, progress=progress)
 
     def actions(self) -> NDArray[Any]:
         """Return the answers to all standing questions; ask once each."""
@@ -78,7 +84,7 @@ def collect(
     config: ImitationConfig,
     seed: int,
     player: BaseAlgorithm | None = None,
-    progress: Progress | None = None,
+    tell: Tell = silent,
 ) -> Lessons:
     """Return what was seen and what rules answered, with an agent's windows if there is one.
 
@@ -87,12 +93,12 @@ def collect(
         config: Which rules, and how much.
         seed: Of the first episode.
         player: Plays in the place of those who are asked; None: they play.
-        progress: Called with the steps that have been played, and all of them.
+        tell: Called with what is being done, how much of it, and of how much.
     """
     agent = None if config.windows is None else load(config.windows)
     env.seed(seed)
     observation = env.reset()
-    teachers = _Teachers(env, config)
+    teachers = _Teachers(env, config, tell)
     found = []
     num_steps = -(-config.decisions // env.num_envs) * config.gap
     num_windows = env.core.layout.num_windows
@@ -115,8 +121,7 @@ def collect(
         observation, _, dones, _ = env.step(answers)
         if dones.any():
             teachers.choose()
-        if progress is not None:
-            progress(step + 1, num_steps)
+        tell("playing", step + 1, num_steps)
     return joined(found)
 
 

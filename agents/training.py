@@ -115,11 +115,15 @@ def _warm_start(config: TrainConfig, model: BaseAlgorithm) -> None:
         envs = [build_env(without_pay(config, questions)) for questions in asked]
         for env in envs:
             stack.callback(env.close)
-        if config.imitation.rivals:
-            print("comparing the rules that may be imitated", file=sys.stderr)
-        what = f"{config.name} seed {config.seed}: imitating"
-        progress = stack.enter_context(ProgressReport(what))
-        alike = imitate(model, envs, config.imitation, env_seed(config) + 1, progress)
+        run = f"{config.name} seed {config.seed}"
+        report = stack.enter_context(ProgressReport(run))
+        alike = imitate(
+            model,
+            envs,
+            config.imitation,
+            env_seed(config) + 1,
+            lambda part, what, *counts: report.tell(f"{what} {part}, {run}", *counts),
+        )
     print(f"answers {alike:.1%} of questions as {config.imitation.taught_by} does", file=sys.stderr)
 
 

@@ -141,7 +141,9 @@ def test_of_several_rules_the_best_of_every_episode_is_imitated(tmp_path):
     words = ("env.workload=[heavy_tail,sbs_long]", "env.cluster.num_prefill=3", "env.load=0.5")
     env = build_env(tiny(tmp_path, *words, experiment="prefill_allocation_ppo"))
     given = ImitationConfig(rule="sbs", rivals=("sbs_reserve",), decisions=16_000)
-    lessons = collect(env, given, seed=0)
+    told = []
+    lessons = collect(env, given, seed=0, tell=lambda *words: told.append(words))
+    assert told[:3] == [("comparing rules", 1, 2), ("comparing rules", 2, 2), ("playing", 1, 2_000)]
     env.reset()
     names = ["sbs", "sbs_reserve"]
     best = env.cheapest([scheduler_named(name) for name in names])
@@ -164,9 +166,14 @@ def test_some_decisions_are_collected_and_in_later_rounds_the_policy_plays(tmp_p
     first = slice(0, env.num_envs)
     assert (played.answers[first] == whole.answers[first]).all()
     assert (played.seen["request"] != whole.seen["request"]).any()
-    share = imitate(model, [env], ImitationConfig(rule="sbs", decisions=800, rounds=3), seed=0)
+    given = ImitationConfig(rule="sbs", decisions=800, rounds=3)
+    told = []
+    share = imitate(model, [env], given, seed=0, tell=lambda *words: told.append(words))
     env.close()
     assert 0.0 < share <= 1.0
+    told = {(part, what, done == total) for part, what, done, total in told}
+    rounds, parts = ("1/3", "2/3", "3/3"), ("playing", "learning")
+    assert told >= {(part, what, True) for part in rounds for what in parts}
 
 
 def test_a_rival_that_cannot_be_played_is_refused_by_its_name(tmp_path):
