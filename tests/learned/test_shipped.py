@@ -112,3 +112,13 @@ def test_an_observation_of_another_form_is_refused_in_words():
     with pytest.raises(ConfigError, match="expected"):
         agent.predict({"global": np.zeros(3), "instances": np.zeros((3, 2))})
     assert len(repr(agent)) < 3_000
+
+
+def test_the_joint_agent_that_reserves_instances_does_so_where_it_pays():
+    name, full = "learned:serving_reserve", ("cluster=h800_3p1d", "cluster.num_decode=1")
+    some_long = ("workload=deepseek_r1_like", "load=0.7", "timing=roofline", *full)
+    rules = [ttft_mean_s(rule, *some_long) for rule in ("sbs", "sbs_budget")]
+    assert ttft_mean_s(name, *some_long) < 0.9 * min(rules)
+    all_long = ("workload=sbs_long", "load=0.85", "timing=roofline", *full)
+    assert ttft_mean_s(name, *all_long) < 1.05 * ttft_mean_s("sbs", *all_long)
+    assert ttft_mean_s("sbs_reserve", *all_long) > 1.1 * ttft_mean_s("sbs", *all_long)
