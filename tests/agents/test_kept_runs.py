@@ -51,7 +51,7 @@ def test_other_runs_are_played(played):
     others = [told(runs_of(word)) for word in ("scheduler=sbs_budget", "load=0.6")]
     assert not set(one) & {text for other in others for text in other}
     assert told(runs_of()[:1]) == one[:1]
-    assert len(played) == 7
+    assert len(played) == 6
 
 
 def test_another_content_of_a_trace_is_played(played, tmp_path):
