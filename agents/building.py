@@ -69,6 +69,7 @@ def _batch(config: TrainConfig, id: str, count: int, options: dict[str, Any]) ->
         reward_scale=config.reward_scale,
         reward_unit=config.reward_unit,
         sees_baseline=_critic_sees_baseline(config),
+        time_in_infos=config.agent.algorithm == "dqn",  # all that its replay is told
         **options,
     )
 

@@ -152,7 +152,8 @@ print(observations.shape, infos["discount"].round(4))
 ```
 
 Stable-Baselines3 and sb3-contrib, here with masks. SB3 discounts by a constant gamma; learners that
-discount by time find `elapsed_s` and `discounts` on the `VecEnv`:
+discount by time find `elapsed_s` and `discounts` on the `VecEnv`, or with `time_in_infos=True` in
+its `infos`:
 <!-- run with sb3_contrib -->
 ```python
 from sb3_contrib import MaskablePPO

@@ -63,15 +63,15 @@ class RequestTable:
     blocks: PrefixBlocks | None = None
 
     def __post_init__(self) -> None:
-        count = len(self.arrived_at_s)
+        when, count = self.arrived_at_s, len(self.arrived_at_s)
         if len(self.input_tokens) != count or len(self.output_tokens) != count:
             raise ConfigError(f"request table {self.name!r}: columns differ in length")
-        if count and not (self.arrived_at_s[1:] >= self.arrived_at_s[:-1]).all():
+        if count and not np.logical_and.reduce(when[1:] >= when[:-1]):
             self._require_finite()  # what is not a number is never in order
             raise ConfigError(f"request table {self.name!r}: arrived_at_s must not fall")
-        if count and not math.isfinite(self.arrived_at_s[-1] - self.arrived_at_s[0]):
+        if count and not math.isfinite(when[-1] - when[0]):
             self._require_finite()
-        if count and int(self.input_tokens.min()) < 1:
+        if count and np.minimum.reduce(self.input_tokens) < 1:
             raise ConfigError(f"request table {self.name!r}: input_tokens must be at least 1")
         for column in self._arrays():
             column.setflags(write=False)

@@ -46,7 +46,6 @@ _HOT_WITH_DECODE = (
     "decode_timing",
     "candidates",
 )
-_LINES_OF_EVENTS = 8
 _LINE = CACHE_LINE  # every array starts on a cache line of its own
 
 
@@ -56,12 +55,10 @@ class Arena:
     Attributes:
         worlds: Views on the rows, one World each.
         blocks: The same for compiled code; see sim/rows.py.
-        hot_lines: Cache lines at the front of a row that every step touches.
     """
 
     def __init__(self, template: World, count: int) -> None:
         self._places, self._small_bytes, size = _layout(template)
-        self.hot_lines = self._places["events"][0] // _LINE + _LINES_OF_EVENTS
         memory = np.zeros(count * size + _LINE, dtype=np.uint8)
         start = -memory.ctypes.data % _LINE
         self._rows = memory[start : start + count * size].reshape(count, size)

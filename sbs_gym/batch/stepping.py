@@ -24,7 +24,6 @@ _NOWHERE, _OUTSIDE = int(Pause.NOWHERE), int(Pause.OUTSIDE)
 _RELEASE = int(Question.RELEASE)
 _DONE, _DECISION_DUE = int(Status.DONE), int(Status.DECISION_DUE)
 
-_AHEAD = 3  # worlds
 _REQUESTS_BEHIND, _REQUEST_LINES = 20, 27  # those in flight, and the next to arrive
 
 # What a step of one environment gave.
@@ -42,7 +41,7 @@ OUTCOME = dtype_of(
 
 @compiled
 def step_worlds(  # type: ignore[no-untyped-def]
-    blocks, hot_lines, rules, first, end, shadows, actions, values, outcomes, seen, legal
+    blocks, rules, first, end, shadows, actions, values, outcomes, seen, legal
 ):
     """Bring environments [first, end) to their next question or their end.
 
@@ -50,7 +49,6 @@ def step_worlds(  # type: ignore[no-untyped-def]
 
     Args:
         blocks: Of the worlds, and behind them of their shadows; see sim/rows.py.
-        hot_lines: Cache lines of a world that a step touches: fetched while others are stepped.
         rules: RULES records of background and shadow, shape (2,).
         first: First environment.
         end: One past the last environment.
@@ -64,7 +62,7 @@ def step_worlds(  # type: ignore[no-untyped-def]
     num_full = 0
     for e in range(first, end):
         w = rows_at(blocks, e)
-        _fetch_next(blocks, hot_lines, e, end, shadows)
+        _fetch_next(blocks, e, end)
         # Without a shadow its place is taken by the world itself, and never looked at.
         _step(w, rows_at(blocks, shadows + e), rules, e, shadows, actions[e], values[e], outcomes)
         status = outcomes[e].status
@@ -79,12 +77,8 @@ def step_worlds(  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _fetch_next(blocks, hot_lines, e, end, shadows):  # type: ignore[no-untyped-def]
+def _fetch_next(blocks, e, end):  # type: ignore[no-untyped-def]
     """Ask the cache for the next worlds: 256 of them are larger than it."""
-    if e + _AHEAD < end:
-        fetch(rows_at(blocks, e + _AHEAD).setup, 0, hot_lines)
-        if shadows:
-            fetch(rows_at(blocks, shadows + e + _AHEAD).setup, 0, hot_lines)
     if e + 1 < end:
         w = rows_at(blocks, e + 1)
         r = max(w.clock.next_arrival - _REQUESTS_BEHIND, 0)
@@ -246,6 +240,16 @@ def _list_legal(w, legal, e):  # type: ignore[no-untyped-def]
     else:
         for action in range(legal.shape[1]):
             legal[e, action] = is_legal(w, action)
+
+
+@compiled
+def announce(blocks, e, seed, num_requests, goes_on):  # type: ignore[no-untyped-def]
+    """Tell environment `e`, at time 0, of the requests of its episode."""
+    w = rows_at(blocks, e)
+    w.setup.seed = seed
+    w.setup.num_requests = w.setup.end_measured = num_requests
+    w.clock.num_measured_left = num_requests
+    w.agent.goes_on = goes_on
 
 
 @compiled

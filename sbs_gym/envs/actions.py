@@ -14,6 +14,8 @@ from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 from sbs_gym.schedulers.seat import ActionLayout
 
+_INDEX = np.dtype(np.int64)
+
 
 class ActionCodec:
     """Turns actions of one form into what the core takes.
@@ -54,7 +56,9 @@ class ActionCodec:
             return self._no_indices, np.clip(values, -1.0, 1.0)
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions of type {given.dtype}; expected whole numbers")
-        indices = given.astype(np.int64)  # a copy: compiled code knows writable arrays only
+        # Compiled code knows writable arrays of this type only.
+        is_plain = given.dtype == _INDEX and given.flags.carray
+        indices = given if is_plain else given.astype(np.int64)
         if self._form == "multi":
             windows, budgets = indices.reshape(self._num_envs, 2).T
             self._require(windows, NUM_MULTIPLIERS, "action[0]")

@@ -26,6 +26,8 @@ from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.state import World
 
 _MOST_ATTEMPTS = 100
+_DRAWN_TOGETHER = 4  # episodes of one environment
+_FEW_REQUESTS = 4_096
 _KEPT = ("seen", "legal", "seeds", "numbers")  # in a stored state
 
 
@@ -40,6 +42,8 @@ class EnvBatch:
         seen: float32, shape (num_envs, num_features): what each agent sees now.
         legal: bool, shape (num_envs, num_actions): which indices are legal now.
         outcomes: OUTCOME, shape (num_envs,): what the last step of each gave.
+        rewards, elapsed_s, discounts: float64, terminated, truncated: bool, shape (num_envs,):
+            columns of it, views.
         seeds, numbers: int64, shape (num_envs,): what the next episode of each is drawn from.
         episodes: The running episode of each.
         worlds: Their memory.
@@ -57,9 +61,15 @@ class EnvBatch:
         with_mask = self.layout.form != "box"
         self.legal = np.ones((num_envs, self.layout.num_actions * with_mask), dtype=np.bool_)
         self.outcomes = np.zeros(num_envs, dtype=OUTCOME)
+        self.rewards, self.discounts = self.outcomes["reward"], self.outcomes["discount"]
+        self.elapsed_s = self.outcomes["elapsed_s"]
+        self.terminated, self.truncated = (
+            self.outcomes[name].view(np.bool_) for name in ("terminated", "truncated")
+        )
         self.seeds = np.zeros(num_envs, dtype=np.int64)
         self.episodes: list[Episode | None] = [None] * num_envs
         self.numbers = np.zeros(num_envs, dtype=np.int64)
+        self._ahead: list[dict[tuple[int, int, int], Episode]] = [{} for _ in range(num_envs)]
         self._capacities_per_s: dict[tuple[int, int], float] = {}
         self.worlds = Worlds(task, config, self.layout, num_envs)
         self._no_actions = np.zeros(num_envs, dtype=np.int64)
@@ -79,19 +89,37 @@ class EnvBatch:
         self.numbers[e] += 1
         self.outcomes["num_invalid"][e] = 0
         for attempt in range(_MOST_ATTEMPTS):
-            seed = episode_seed(int(self.seeds[e]), number, attempt)
-            episode = draw_episode(self.config, seed, options or {}, self._capacities_per_s)
+            episode = self._episode(e, number, attempt, options or {})
             if len(episode.table) == 0:
                 continue
             self.episodes[e] = episode
             self.worlds.install(e, episode)
             self._run(e, e + 1, self._no_actions, self._no_values)
-            if self.outcomes[e]["status"] == Status.DECISION_DUE:
+            if self.outcomes["status"][e] == Status.DECISION_DUE:
                 return
         raise ConfigError(
             f"no decision in {_MOST_ATTEMPTS} episodes of horizon_s={self.config.horizon_s!r}: "
             f"expected a longer horizon or a higher load than {self.config.load!r}"
         )
+
+    def _episode(self, e: int, number: int, attempt: int, options: Mapping[str, Any]) -> Episode:
+        """Return an episode; with a short one those that follow it are drawn.
+
+        What drawing needs is not in the cache between steps: alone a draw takes twice as long.
+        """
+        seed, ahead = int(self.seeds[e]), self._ahead[e]
+        if (seed, number, attempt) in ahead and not options:
+            return ahead.pop((seed, number, attempt))
+        episode = self._draw(seed, number, attempt, options)
+        ahead.clear()
+        if number > 0 and not options and len(episode.table) <= _FEW_REQUESTS:
+            for later in range(number + 1, number + _DRAWN_TOGETHER):
+                ahead[seed, later, 0] = self._draw(seed, later, 0, options)
+        return episode
+
+    def _draw(self, seed: int, number: int, attempt: int, options: Mapping[str, Any]) -> Episode:
+        drawn = episode_seed(seed, number, attempt)
+        return draw_episode(self.config, drawn, options, self._capacities_per_s)
 
     # Steps
 
@@ -119,13 +147,13 @@ class EnvBatch:
 
     def _call(self, first: int, end: int, actions: Any, values: Any) -> int:
         """Step environments [first, end); return how many came back because an array is full."""
+        worlds = self.worlds
         num_full: int = step_worlds(
-            self.blocks,
-            self.worlds.arena.hot_lines,
-            self.worlds.rules,
+            worlds.arena.blocks,
+            worlds.rules,
             first,
             end,
-            self.worlds.shadows,
+            worlds.shadows,
             actions,
             values,
             self.outcomes,

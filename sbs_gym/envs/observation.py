@@ -59,6 +59,7 @@ class Observer:
         self.stack = seen[:, None, :]
         if history > 1:
             self.stack = np.zeros((len(seen), history, len(features)), dtype=np.float32)
+        self._flat = self.stack.reshape(len(seen), -1)  # a view
         self.space = self._flat_space(features) if form == "flat" else self._dict_space()
 
     def start(self, e: int) -> None:
@@ -75,13 +76,13 @@ class Observer:
     def look(self) -> Any:
         """Return the observations of all environments, copied."""
         if self._form == "flat":
-            return self.stack.reshape(len(self.stack), -1).copy()
+            return self._flat.copy()
         return self._by_group(self.stack)
 
     def look_at(self, e: int) -> Any:
         """Return the observation of environment `e`, copied."""
         if self._form == "flat":
-            return self.stack[e].reshape(-1).copy()
+            return self._flat[e].copy()
         return {name: part[0] for name, part in self._by_group(self.stack[e : e + 1]).items()}
 
     def _by_group(self, stack: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from sbs_gym.envs.episodes import fresh_seed
 from sbs_gym.envs.made_of import require_keys
 from sbs_gym.envs.observation import observer_of
 from sbs_gym.envs.tasks import TASKS, task_of
-from sbs_gym.errors import ConfigError
+from sbs_gym.errors import ConfigError, require_flag
 
 _ENTRIES = ("stack", "has_seed", "next_seeds", "elapsed_s", "discounts")
 
@@ -24,15 +24,33 @@ _ENTRIES = ("stack", "has_seed", "next_seeds", "elapsed_s", "discounts")
 class SB3SchedulingEnv(VecEnv):
     """A task as a `VecEnv`: `SB3SchedulingEnv("SBS/WindowBudget-v0", 64, load=(0.4, 0.95))`.
 
+    Args:
+        id: Name of the environment.
+        num_envs: Environments of the batch.
+        num_threads: Threads that share the work; the results do not depend on it.
+        time_in_infos: Whether every entry of `infos` has `elapsed_s` and `discount`, for learners
+            that see nothing else.
+        options: As of the single environment.
+
     Attributes:
         elapsed_s, discounts: float64, shape (num_envs,): of the last step, for learners that
-            discount by time; `infos` has them too.
+            discount by time.
 
     An ended environment is reset at once; its `infos` entry has `terminal_observation` and
     `TimeLimit.truncated`.
     """
 
-    def __init__(self, id: str, num_envs: int, *, num_threads: int = 1, **options: Any) -> None:
+    def __init__(
+        self,
+        id: str,
+        num_envs: int,
+        *,
+        num_threads: int = 1,
+        time_in_infos: bool = False,
+        **options: Any,
+    ) -> None:
+        require_flag("time_in_infos", time_in_infos)
+        self._time_in_infos = time_in_infos
         self.config = env_config(**options)
         self.render_mode = None
         self.core = EnvBatch(TASKS[task_of(id)], self.config, num_envs, num_threads=num_threads)
@@ -72,27 +90,26 @@ class SB3SchedulingEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Make the step."""
-        core, outcomes = self.core, self.core.outcomes
+        core = self.core
         core.step(*self.actions.decode(self._asked))
         self._observer.push()
-        self.elapsed_s = outcomes["elapsed_s"].copy()
-        self.discounts = outcomes["discount"].copy()
-        rewards = outcomes["reward"].astype(np.float32)
-        truncated = outcomes["truncated"].astype(np.bool_)
-        done = outcomes["terminated"].astype(np.bool_) | truncated
-        infos: list[dict[str, Any]] = [
-            {"elapsed_s": elapsed, "discount": discount}
-            for elapsed, discount in zip(
-                self.elapsed_s.tolist(), self.discounts.tolist(), strict=True
-            )
-        ]
+        self.elapsed_s, self.discounts = core.elapsed_s.copy(), core.discounts.copy()
+        rewards = core.rewards.astype(np.float32)
+        done = core.terminated | core.truncated
+        infos = self._infos()
         for e in done.nonzero()[0].tolist():
             infos[e]["terminal_observation"] = self._observer.look_at(e)
-            infos[e]["TimeLimit.truncated"] = bool(truncated[e])
-            infos[e]["num_invalid_actions"] = int(outcomes["num_invalid"][e])
+            infos[e]["TimeLimit.truncated"] = bool(core.truncated[e])
+            infos[e]["num_invalid_actions"] = int(core.outcomes["num_invalid"][e])
             core.reset(e)
             self._observer.start(e)
         return self._observer.look(), rewards, done, infos
+
+    def _infos(self) -> list[dict[str, Any]]:
+        if not self._time_in_infos:
+            return [{} for _ in range(self.num_envs)]
+        times = zip(self.elapsed_s.tolist(), self.discounts.tolist(), strict=True)
+        return [{"elapsed_s": elapsed, "discount": discount} for elapsed, discount in times]
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the legal actions of every environment."""

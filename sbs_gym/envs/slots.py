@@ -1,4 +1,4 @@
-"""The arrays of a world that are longer than an episode needs: filled, cut and stretched."""
+"""The arrays of a world that are longer than an episode needs: cut and stretched."""
 
 from __future__ import annotations
 
@@ -6,29 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sbs_gym.sim.decode_world import longer
 from sbs_gym.sim.state import World
-from sbs_gym.types import RequestTable
-
-
-def put_requests(
-    world: World,
-    table: RequestTable,
-    blank_requests: NDArray[np.uint8],
-    blank_decodes: NDArray[np.uint8],
-) -> None:
-    """Write the requests of an episode, none of which has arrived, over those of the last one."""
-    count = len(table)
-    requests = world.requests
-    used = count * requests.dtype.itemsize
-    requests.view(np.uint8)[:used] = blank_requests[:used]
-    requests["arrived_at_s"][:count] = table.arrived_at_s
-    requests["input_tokens"][:count] = table.input_tokens
-    requests["output_tokens"][:count] = table.output_tokens
-    used = min(len(blank_decodes), count * world.decodes.dtype.itemsize)
-    world.decodes.view(np.uint8)[:used] = blank_decodes[:used]
 
 
 def lengths_of(world: World) -> dict[str, int]:

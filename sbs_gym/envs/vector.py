@@ -109,7 +109,7 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Answer the question of every environment; ended ones are reset as the mode says."""
-        core, outcomes = self.core, self.core.outcomes
+        core = self.core
         restarted = self._ended.nonzero()[0].tolist()
         if restarted and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ConfigError(
@@ -119,9 +119,8 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         self._observer.push()
         for e in restarted:
             self._reset_one(e, {})
-        terminated = outcomes["terminated"].astype(np.bool_)
-        truncated = outcomes["truncated"].astype(np.bool_)
-        rewards, infos = outcomes["reward"].copy(), self._infos()
+        terminated, truncated = core.terminated.copy(), core.truncated.copy()
+        rewards, infos = core.rewards.copy(), self._infos()
         self._ended = terminated | truncated
         ended = self._ended.nonzero()[0].tolist()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and ended:
@@ -143,8 +142,8 @@ class VectorSchedulingEnv(VectorEnv[Any, Any, Any]):
         """Return arrays of shape (num_envs, …): one dictionary, not one per environment."""
         core = self.core
         infos: dict[str, Any] = {
-            "elapsed_s": core.outcomes["elapsed_s"].copy(),
-            "discount": core.outcomes["discount"].copy(),
+            "elapsed_s": core.elapsed_s.copy(),
+            "discount": core.discounts.copy(),
             "num_invalid_actions": core.outcomes["num_invalid"].copy(),
             "reward_terms": core.terms(),
         }

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbs_gym.batch.arena import Arena, Blank
-from sbs_gym.batch.stepping import begin_episode, warm_up
+from sbs_gym.batch.blank_requests import BlankRequests
+from sbs_gym.batch.stepping import announce, begin_episode, warm_up
 from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import EnvConfig
 from sbs_gym.envs.episodes import Episode
-from sbs_gym.envs.slots import lengths_of, put_requests, stretched, without_empty_slots
+from sbs_gym.envs.slots import lengths_of, stretched, without_empty_slots
 from sbs_gym.envs.stored_rows import packed_rows, unpack_row
 from sbs_gym.envs.tasks import Task, asked_of
 from sbs_gym.errors import ConfigError, SimulationError
@@ -63,13 +64,9 @@ class Worlds:
         """Put an episode into environment `e` and play its warm-up."""
         arena = self._with_room_for(len(episode.table))
         arena.restore(e, self._blanks[episode.timing])
-        world = arena.worlds[e]
-        put_requests(world, episode.table, self._blank_requests, self._blank_decodes)
-        setup, count = world.setup, len(episode.table)
-        setup["seed"] = episode.seed
-        setup["num_requests"] = setup["end_measured"] = count
-        world.clock["num_measured_left"] = count
-        world.agent["goes_on"] = not episode.exhausts
+        self._blank_requests.put(arena.worlds[e], episode.table)
+        count = len(episode.table)
+        announce(arena.blocks, e, episode.seed, count, not episode.exhausts)
         self._warm_up(e, episode.warmup_s)
         row = self.shadows + e if self.shadows else 0
         if row:
@@ -155,8 +152,7 @@ class Worlds:
 
     def _keep_blanks(self, templates: Sequence[World]) -> None:
         self._blanks = [Blank(template) for template in templates]
-        self._blank_requests = templates[0].requests.view(np.uint8).copy()
-        self._blank_decodes = templates[0].decodes.view(np.uint8).copy()
+        self._blank_requests = BlankRequests(templates[0])
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` goes on from: arrays and plain values."""
@@ -182,8 +178,7 @@ class Worlds:
             episode = episodes[row % self._num_envs]
             if episode is not None:
                 arena.restore(row, self._blanks[episode.timing])
-                requests = (self._blank_requests, self._blank_decodes)
-                put_requests(arena.worlds[row], episode.table, *requests)
+                self._blank_requests.put(arena.worlds[row], episode.table)
             unpack_row(arena, row, packed)
         self._arena = arena
 

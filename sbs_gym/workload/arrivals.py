@@ -82,7 +82,7 @@ def arrivals_before(
     count = int(1.02 * expected + 6 * math.sqrt(expected)) + 50
     while True:
         arrivals = first_arrivals(config, rate_per_s=rate_per_s, seed=seed, count=count)
-        if arrivals.arrived_at_s[-1] >= horizon_s:
-            inside = int(np.searchsorted(arrivals.arrived_at_s, horizon_s, side="left"))
-            return arrivals.first(inside)
+        when = arrivals.arrived_at_s
+        if when[-1] >= horizon_s:
+            return arrivals.first(int(when.searchsorted(horizon_s)))
         count *= 2

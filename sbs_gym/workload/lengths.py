@@ -13,6 +13,7 @@ from scipy.special import log_ndtr, ndtr, ndtri
 
 from sbs_gym.config.lengths import LengthConfig
 from sbs_gym.errors import ConfigError
+from sbs_gym.jit import compiled
 from sbs_gym.types import FloatArray
 
 _MIXTURE_POINTS = 16_385
@@ -30,12 +31,17 @@ def quantile_function(config: LengthConfig) -> Quantile:
 
 def draw_tokens(config: LengthConfig, levels: FloatArray) -> NDArray[np.int32]:
     """Return one length per level in (0, 1), whole tokens, int32."""
-    tokens = quantile_function(config)(levels)
-    low, high = _limits(config)
-    np.rint(tokens, out=tokens)
-    np.maximum(tokens, low, out=tokens)
-    np.minimum(tokens, high, out=tokens)
-    return tokens.astype(np.int32)
+    whole: NDArray[np.int32] = _whole(quantile_function(config)(levels), *_limits(config))
+    return whole
+
+
+@compiled
+def _whole(tokens, low, high):  # type: ignore[no-untyped-def]
+    """Return the nearest whole numbers of tokens in [low, high], int32."""
+    whole = np.empty(len(tokens), dtype=np.int32)
+    for i in range(len(tokens)):
+        whole[i] = min(max(np.rint(tokens[i]), low), high)
+    return whole
 
 
 def mean_tokens(config: LengthConfig) -> float:
@@ -90,11 +96,20 @@ def _truncated_lognormal(config: LengthConfig) -> Quantile:
     mu, sigma = solved_mu(config), config.sigma or math.nan
     a, b = ((math.log(edge) - mu) / sigma for edge in _limits(config))
     if a <= 0:
-        below, inside = ndtr(a), ndtr(b) - ndtr(a)
-        return lambda u: np.exp(mu + sigma * ndtri(below + u * inside))
-    # Right of the centre the lower tail is close to 1 and loses digits: use the upper one.
-    above, inside = ndtr(-a), ndtr(-a) - ndtr(-b)
-    return lambda u: np.exp(mu - sigma * ndtri(above - u * inside))
+        start, slope, sign = ndtr(a), ndtr(b) - ndtr(a), 1.0
+    else:  # right of the centre the lower tail is close to 1 and loses digits: use the upper one
+        start, slope, sign = ndtr(-a), ndtr(-b) - ndtr(-a), -1.0
+
+    def quantile(u: FloatArray) -> FloatArray:
+        z: FloatArray = u * slope  # one array for all of it
+        z += start
+        ndtri(z, out=z)
+        z *= sign * sigma
+        z += mu
+        np.exp(z, out=z)
+        return z
+
+    return quantile
 
 
 def _log_ndtr_difference(a: float, b: float) -> float:

@@ -269,3 +269,23 @@ def test_sb3s_shell_refuses_what_it_does_not_know(method: str) -> None:
     assert [mask.shape for mask in masks] == [(9,)]
     with pytest.raises(ConfigError, match=r"environment='SBS/Nothing' is not known"):
         SB3SchedulingEnv("SBS/Nothing-v0", 2)
+
+
+def test_times_are_in_infos_where_a_learner_asks_for_them() -> None:
+    pytest.importorskip("stable_baselines3")
+    from sbs_gym.envs.sb3 import SB3SchedulingEnv
+
+    plain, told = (
+        SB3SchedulingEnv(WINDOW, 2, time_in_infos=asked, **options_for(WINDOW))
+        for asked in (False, True)
+    )
+    for envs in (plain, told):
+        envs.seed(0)
+        envs.reset()
+    for _ in range(5):
+        assert plain.step([1, 2])[3] == [{}, {}]
+        infos = told.step([1, 2])[3]
+        assert [info["elapsed_s"] for info in infos] == plain.elapsed_s.tolist()
+        assert [info["discount"] for info in infos] == plain.discounts.tolist()
+    with pytest.raises(ConfigError, match=r"time_in_infos='yes'.*expected true or false"):
+        SB3SchedulingEnv(WINDOW, 2, time_in_infos="yes", **options_for(WINDOW))  # type: ignore[arg-type]

@@ -10,7 +10,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from sbs_gym.envs.config import env_config
+from sbs_gym.envs.core import EnvBatch
 from sbs_gym.envs.environments import WindowEnv
+from sbs_gym.envs.episodes import Episode
 from sbs_gym.envs.registration import IDS
 from sbs_gym.envs.single import SchedulingEnv
 from sbs_gym.envs.tasks import TASKS, task_of
@@ -627,3 +630,38 @@ def test_what_cannot_be_rendered_is_refused() -> None:
         env.render()
     with pytest.raises(ConfigError, match=r"'human' is not known; expected one of: ansi, rgb_arr"):
         WindowEnv(render_mode="human", **options_for(WINDOW))
+
+
+@pytest.mark.parametrize("seed_of_e", [(3, 3), (3, 4)])
+def test_episodes_drawn_together_are_those_drawn_alone(seed_of_e: tuple[int, int]) -> None:
+    """Reset after reset, also where a seed or an option comes in between."""
+    together, alone = (make_batch(count) for count in (2, 1))
+    for e, seed in enumerate(seed_of_e):
+        together.seed(e, seed)
+    steps: list[tuple[int, dict[str, Any]]] = [(0, {}), (1, {})] * 6
+    steps[6:6] = [(0, {"load": 0.9}), (0, {})]
+    for e, options in steps:
+        number = int(together.numbers[e])
+        together.reset(e, options)
+        alone.seed(0, seed_of_e[e])
+        alone.numbers[0] = number
+        alone.reset(0, options)
+        assert_same_episode(together.episodes[e], alone.episodes[0])
+    together.seed(0, 99)
+    alone.seed(0, 99)
+    together.reset(0)
+    alone.reset(0)
+    assert_same_episode(together.episodes[0], alone.episodes[0])
+
+
+def make_batch(count: int) -> EnvBatch:
+    return EnvBatch(
+        TASKS[task_of(WINDOW)], env_config(**options_for(WINDOW, load=(0.4, 0.9))), count
+    )
+
+
+def assert_same_episode(found: Episode | None, expected: Episode | None) -> None:
+    assert found is not None
+    assert expected is not None
+    assert (found.seed, found.load) == (expected.seed, expected.load)
+    assert found.table.digest() == expected.table.digest()

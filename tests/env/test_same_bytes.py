@@ -130,7 +130,8 @@ def tell_sb3(
     """Return two episodes of each environment of a VecEnv."""
     from sbs_gym.envs.sb3 import SB3SchedulingEnv
 
-    envs = SB3SchedulingEnv(id, count, num_threads=threads, **options_for(id, **SHORT | options))
+    options = options_for(id, **SHORT | options)
+    envs = SB3SchedulingEnv(id, count, num_threads=threads, time_in_infos=True, **options)
     envs.seed(seed)
     observation = envs.reset()
     has_mask = envs.core.layout.form != "box"
