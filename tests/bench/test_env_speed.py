@@ -183,11 +183,13 @@ def single_rows():
     poles = gym.make_vec("CartPole-v1", 64, vectorization_mode="vector_entry_point")
     poles.reset(seed=0)
     actions = [poles.action_space.sample() for _ in range(64)]
-    start = time.process_time()
-    for _ in range(50):
+    took_s = []
+    for _ in range(50):  # the best of them, as of the environments
+        start = time.process_time()
         for action in actions:
             poles.step(action)
-    batched = (time.process_time() - start) / (50 * 64 * 64) * 1e6
+        took_s.append(time.process_time() - start)
+    batched = min(took_s) / (64 * 64) * 1e6
     return [
         f"| `{WINDOW_BUDGET}`, `gym.make(…).unwrapped` | {plain:.1f} |",
         f"| the same in the wrappers of `gym.make` | {checked:.1f} |",
