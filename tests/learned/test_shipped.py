@@ -114,8 +114,9 @@ def test_an_observation_of_another_form_is_refused_in_words():
     assert len(repr(agent)) < 3_000
 
 
-def test_the_joint_agent_that_reserves_instances_does_so_where_it_pays():
-    name, full = "learned:serving_reserve", ("cluster=h800_3p1d", "cluster.num_decode=1")
+@pytest.mark.parametrize("agent", ["serving_reserve", "prefill_allocation_reserve"])
+def test_agents_of_the_whole_path_that_reserve_instances_do_so_where_it_pays(agent):
+    name, full = f"learned:{agent}", ("cluster=h800_3p1d", "cluster.num_decode=1")
     some_long = ("workload=deepseek_r1_like", "load=0.7", "timing=roofline", *full)
     rules = [ttft_mean_s(rule, *some_long) for rule in ("sbs", "sbs_budget")]
     assert ttft_mean_s(name, *some_long) < 0.9 * min(rules)
