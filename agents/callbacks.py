@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ class Supervisor(BaseCallback):
         self.export_to(LAST)
         if self._validation is None:
             return
-        score = self._validation.score(self._directory / LAST)
+        run = f"validating, {self._config.name} seed {self._config.seed}"
+        tell = functools.partial(self._progress.tell, run)
+        score = self._validation.score(self._directory / LAST, tell)
         found = {f"validation/{k}": v for k, v in dataclasses.asdict(score).items()}
         found["validation/loss"] = score.loss
         self._curve.write(found, {}, self.num_timesteps)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.inputs import CLIP, ROWS, SINGLE
-from sbs_gym.config.learned import read_weights_file, weights_path
+from sbs_gym.config.learned import PREFIX, read_weights_file, weights_path
 from sbs_gym.config.scheduler import SchedulerConfig
-from sbs_gym.envs.config import scheduler_named
+from sbs_gym.envs.config import EnvConfig, scheduler_named
 from sbs_gym.errors import ConfigError
 from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 
 Array = NDArray[np.float32]
+_SHAPING = ("history", "action", "budget_of", "reserves")  # options that shape spaces
+_DEFAULTS = {field.name: field.default for field in fields(EnvConfig)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +37,14 @@ class LoadedAgent:
     scheduler: SchedulerConfig
     meta: Mapping[str, Any] = field(repr=False)
     arrays: Mapping[str, Array] = field(repr=False)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What an environment is made with that shows what it sees and takes what it answers."""
+        meta, trained_on = self.meta, self.meta["training"]["env"]
+        options = {"observation": "flat" if meta["kind"] == "mlp" else "dict"}
+        options |= {name: trained_on.get(name, _DEFAULTS[name]) for name in _SHAPING}
+        return {name: value for name, value in options.items() if value != _DEFAULTS[name]}
 
     def logits(self, observation: Any) -> Array:
         """Return the logits of all answers, shape (batch, actions).
@@ -71,19 +82,22 @@ class LoadedAgent:
             observation = _as_batch(observation)
         logits = self.logits(observation)
         if action_masks is not None and self.meta["action"] not in ("multi", "box"):
-            masks = np.asarray(action_masks, dtype=bool).reshape(logits.shape)
-            logits = np.where(masks, logits, -np.inf)
+            masks = np.asarray(action_masks, dtype=bool)
+            if masks.size != logits.size:
+                raise ConfigError(
+                    f"agent {self.name!r}: action_masks of shape {masks.shape}, expected "
+                    f"{logits.shape[1]} actions each, as in {self._way}"
+                )
+            logits = np.where(masks.reshape(logits.shape), logits, -np.inf)
         actions = self._actions(logits)
         return (actions[0] if is_one else actions), None
 
     def _require_seen(self, observation: Any) -> None:
         """Raise ConfigError unless the observation is of the form that it was trained on."""
-        task, history = self.meta["task"], self.meta["history"]
-        form = "flat" if self.meta["kind"] == "mlp" else "dict"
-        ways = f"gym.make('{task}-v0', observation='{form}', history={history})"
-        if isinstance(observation, Mapping) != (form == "dict"):
-            raise ConfigError(f"agent {self.name!r} answers observations of {ways}")
-        if form == "flat":
+        is_flat = self.meta["kind"] == "mlp"
+        if isinstance(observation, Mapping) == is_flat:
+            raise ConfigError(f"agent {self.name!r} answers observations of {self._way}")
+        if is_flat:
             found = {"flat": np.asarray(observation).shape[-1]}
             wanted = {"flat": len(self.arrays["mean"])}
         else:
@@ -96,8 +110,14 @@ class LoadedAgent:
                 wanted[group] = len(self.arrays[f"{group}_mean"])
         if found != wanted:
             raise ConfigError(
-                f"agent {self.name!r}: features {found}, expected {wanted}, as in {ways}"
+                f"agent {self.name!r}: features {found}, expected {wanted}, as in {self._way}"
             )
+
+    @property
+    def _way(self) -> str:
+        """How an environment is made that suits it."""
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"gym.make('{self.meta['task']}-v0'{options})"
 
     def _actions(self, logits: Array) -> NDArray[Any]:
         if self.meta["action"] == "box":
@@ -170,12 +190,13 @@ class LoadedAgent:
         return np.clip(values, -CLIP, CLIP)
 
 
-def load(agent: str) -> LoadedAgent:
+def load(agent: str | Path) -> LoadedAgent:
     """Return an agent by its name, its weights file or the directory of its training."""
-    file = read_weights_file(str(weights_path(agent)))
+    name = str(agent).removeprefix(PREFIX)
+    file = read_weights_file(str(weights_path(name)))
     return LoadedAgent(
-        name=agent,
-        scheduler=scheduler_named(f"learned:{agent}"),
+        name=name,
+        scheduler=scheduler_named(f"{PREFIX}{name}"),
         meta=file.meta,
         arrays=file.arrays,
     )

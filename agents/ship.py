@@ -138,7 +138,8 @@ def _card(
     lines = [
         f"# {agent}",
         "",
-        f"Acts in `{config['env']['id']}`; plays as `scheduler=learned:{agent}`.",
+        f"Acts in `gym.make('{config['env']['id']}', **agents.load('{agent}').options)`; plays as",
+        f"`scheduler=learned:{agent}`.",
         f"Trained by `python -m agents.train experiment={config['name']} seed={config['seed']}`,",
         f"the median by validation of {len(configs)} trainings; git revision {revision}.",
         "",

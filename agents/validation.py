@@ -16,6 +16,7 @@ from agents.export import shape_of
 from agents.suite.cells import suite_cells
 from agents.suite.definition import Suite
 from agents.suite.reading import load_suite
+from sbs_gym.cells import Progress
 from sbs_gym.config.run import RunConfig
 from sbs_gym.envs.config import scheduler_named
 from sbs_gym.envs.play import require_playable
@@ -83,10 +84,21 @@ class Validation:
                     "validation.suite=null"
                 )
 
-    def score(self, weights: Path) -> Score:
-        """Return how the policy of a weights file does."""
-        mine = self._play(f"learned:{weights}")
-        rules = [self._rule_costs(name) for name in self._rules]
+    def score(self, weights: Path, progress: Progress | None = None) -> Score:
+        """Return how the policy of a weights file does; rules are played for the first score only.
+
+        Args:
+            weights: The file.
+            progress: Called with (runs done, runs to do).
+        """
+        names = [f"learned:{weights}", *(name for name in self._rules if name not in self._costs)]
+        played = {
+            name: self._play(name, number, len(names), progress)
+            for number, name in enumerate(names)
+        }
+        mine = played.pop(names[0])
+        self._costs |= played
+        rules = [self._costs[name] for name in self._rules]
         ratios = np.log(mine / rules[0])
         rivals = np.log(mine / np.minimum.reduce(rules))
         return Score(
@@ -97,14 +109,15 @@ class Validation:
             excess=float(np.maximum(rivals, 0.0).mean()),
         )
 
-    def _rule_costs(self, name: str) -> np.ndarray:
-        if name not in self._costs:
-            self._costs[name] = self._play(name)
-        return self._costs[name]
-
-    def _play(self, scheduler: str) -> np.ndarray:
-        rules = scheduler_named(scheduler)
-        return np.array([_cost(run, rules, self._metric) for run in self._runs])
+    def _play(
+        self, scheduler: str, number: int, count: int, progress: Progress | None
+    ) -> np.ndarray:
+        rules, costs = scheduler_named(scheduler), np.empty(len(self._runs))
+        for k, run in enumerate(self._runs):
+            costs[k] = _cost(run, rules, self._metric)
+            if progress is not None:
+                progress(number * len(costs) + k + 1, count * len(costs))
+        return costs
 
 
 def rules_within(task: str, rules: Sequence[str]) -> tuple[str, ...]:

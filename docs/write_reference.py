@@ -71,7 +71,7 @@ def environments_page() -> str:
         "Info and illegal actions": f"{texts.info_table()}\n\n{words.INVALID_ACTIONS.strip()}",
         "Seeds": words.SEEDS,
         "Shells": words.SHELLS,
-        "Arguments": texts.arguments_table(None),
+        "Arguments": f"{texts.arguments_table(None)}\n\n{words.PARTS.strip()}",
     }
     for heading, text in shared.items():
         parts += [f"## {heading}", text.strip()]

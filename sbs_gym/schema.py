@@ -91,6 +91,8 @@ def load_settings(overrides: Sequence[str] = (), *, also: Sequence[str] = ()) ->
     Raises:
         ConfigError: As `load_config`.
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides={overrides!r}: expected a list of words, [{overrides!r}]")
     words = _without_variants([_Word.read(text) for text in without_plugins(overrides)])
     chosen = _chosen_presets(words)
     for word in words:

@@ -29,6 +29,7 @@ OBSERVATIONS = ("flat", "dict")
 ASKS = ("release", "prefill", "decode")
 REASKS = ("release", "signal", "arrival")
 INVALID_ACTIONS = ("remap", "error")
+BY_CV = ("gamma_renewal", "weibull_renewal")  # arrivals that have a CV
 MOST_STACKED = 64
 _ONLY_RULES = "environments take schedulers that are made of rules"
 
@@ -80,7 +81,8 @@ class EnvConfig:
         rate_per_s: Requests per second instead of a load.
         load_side: Whose capacity the load is of: prefill, decode or bottleneck.
         burstiness: Lowest and highest CV of the gaps, drawn log-uniformly, [0.1, 20] each, for
-            gamma_renewal and weibull_renewal; None: as the arrivals say.
+            gamma_renewal and weibull_renewal, one of which must be among the arrivals; None: as
+            the arrivals say.
         horizon_s: Length of an episode behind the warm-up, seconds, (0, 1e6].
         warmup_s: Shortest and longest warm-up, drawn uniformly, seconds, [0, 1e5] each.
         reward: What the learner is paid.
@@ -149,6 +151,12 @@ class EnvConfig:
             require_number("rate_per_s", self.rate_per_s, 0, 1e7, unit="1/s", low_open=True)
         if self.burstiness is not None:
             _require_range("burstiness", self.burstiness, 0.1, 20, low_open=False)
+            if not any(one.family in BY_CV for one in self.arrivals):
+                families = ", ".join(one.family for one in self.arrivals)
+                raise ConfigError(
+                    f"burstiness={self.burstiness!r} with arrivals={families}: none has a CV; "
+                    f"expected one of {', '.join(BY_CV)} among them, or burstiness=None"
+                )
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -256,7 +264,8 @@ def env_config(**options: Any) -> EnvConfig:
         if given.get(name) is not None:
             given[name] = as_range(name, given[name])
     if "asks" in given:
-        given["asks"] = tuple(given["asks"] or ())
+        asks = given["asks"] or ()
+        given["asks"] = (asks,) if isinstance(asks, str) else tuple(asks)
     if isinstance(given.get("slo"), Mapping):
         given["slo"] = section_from_mapping(SloConfig, "slo", given["slo"])
     given["reward"] = reward_config(given.get("reward") or {})

@@ -80,7 +80,11 @@ class EnvBatch:
     # Episodes
 
     def seed(self, e: int, seed: int) -> None:
-        """Let the next episode of environment `e` be the first of `seed`."""
+        """Let the next episode of environment `e` be the first of `seed`, in [0, 2**63)."""
+        if not 0 <= seed < 2**63:
+            raise ConfigError(
+                f"seed={seed!r} is out of range; expected a whole number in [0, 2**63)"
+            )
         self.seeds[e], self.numbers[e] = seed, 0
 
     def reset(self, e: int, options: Mapping[str, Any] | None = None) -> None:

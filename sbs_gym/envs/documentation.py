@@ -218,6 +218,7 @@ def arguments_table(task: Task | None) -> str:
 _SHELL_ARGUMENTS = [
     ("`render_mode`", "None", "single environments: ansi or rgb_array"),
     ("`num_threads`", "1", "vectors: threads that share the work; results do not depend on it"),
+    ("`time_in_infos`", "False", "`SB3SchedulingEnv`: `elapsed_s` and `discount` in its `infos`"),
     ("`autoreset_mode`", "NextStep", "Gymnasium vectors: or SameStep, Disabled"),
 ]
 _AS_ARGUMENT = {"workloads": "workload", "timings": "timing"}

@@ -86,10 +86,11 @@ INFO = {
 }
 
 INVALID_ACTIONS = """
-Under `invalid_action="remap"` an illegal index becomes the k-th legal action, k = index modulo the
-number of legal actions, and is counted: learners without masks, and checkers, can play. Under
-`"error"` it is refused and nothing changes. `env.unwrapped.action_masks()` gives sb3-contrib the
-mask. Windows are always all legal; masks matter where ranks are chosen.
+Under `invalid_action="remap"` an index that the mask forbids becomes the k-th legal action, k =
+index modulo the number of legal actions, and is counted: learners without masks, and checkers, can
+play. Under `"error"` it is refused and nothing changes. What lies outside the action space is
+refused under both. `env.unwrapped.action_masks()` gives sb3-contrib the mask. Windows are always
+all legal; masks matter where ranks are chosen.
 """
 
 SEEDS = """
@@ -118,5 +119,13 @@ the same bytes, in another process too. It returns what is seen there: for a `Ve
 observations, else observations and infos. A state of another configuration or another layout of the
 arrays is refused, and the message names what differs.
 """  # noqa: E501
+
+PARTS = """
+Cluster, workload, arrivals, timing and scheduler are names of presets (`sbs-gym list`), objects, or
+mappings of all fields, or of some beside the preset that has the others:
+`timing={"preset": "linear", "fixed_s": 0.05}`, `cluster={"preset": "h800_3p1d", "num_prefill": 4}`,
+and a trace of yours `workload={"preset": "trace", "path": "FILE.csv"}`. A scheduler's name also
+takes changes, `scheduler="sbs:placement=jsq"`.
+"""
 
 VERSIONS = "- v0: first version."

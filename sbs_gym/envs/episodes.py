@@ -14,7 +14,7 @@ import numpy as np
 from sbs_gym.capacity import capacities
 from sbs_gym.config.run import RunConfig
 from sbs_gym.config.workload import ArrivalConfig, WorkloadConfig
-from sbs_gym.envs.config import EnvConfig
+from sbs_gym.envs.config import BY_CV, EnvConfig
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.rng import Stream, hash64, uniform
 from sbs_gym.types import RequestTable
@@ -24,7 +24,6 @@ from sbs_gym.workload.trace.scale import native_rate_per_s, scale_trace
 
 OPTIONS = ("load", "offset_s")
 MOST_SEED = 2**62
-_BY_CV = ("gamma_renewal", "weibull_renewal")
 _STREAM = int(Stream.EPISODE)
 
 
@@ -170,7 +169,7 @@ def _between(seed: int, purpose: int, bounds: tuple[float, float]) -> float:
 
 
 def _with_burstiness(config: EnvConfig, arrivals: ArrivalConfig, seed: int) -> ArrivalConfig:
-    if config.burstiness is None or arrivals.family not in _BY_CV:
+    if config.burstiness is None or arrivals.family not in BY_CV:
         return arrivals
     low, high = config.burstiness
     drawn = _between(seed, _BURSTINESS, (math.log(low), math.log(high)))

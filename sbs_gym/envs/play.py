@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,6 +125,11 @@ def play(
         seed: Of the first reset.
     """
     require_number("episodes", episodes, 1, 1_000_000, integer=True)
+    if isinstance(env, gym.vector.VectorEnv) or hasattr(env, "num_envs"):
+        raise ConfigError(
+            f"play() of a {type(env).__name__}; expected a single environment (RulePlayer answers "
+            "for many)"
+        )
     player = RulePlayer(env, rule)
     has_mask = player._core.layout.form != "box"
     seen, rows, returns = [], [], []
@@ -218,9 +224,14 @@ def _require_answered(
     for field in dataclasses.fields(SchedulerConfig):
         mine, theirs = getattr(background, field.name), getattr(rule, field.name)
         if field.name not in answered and mine != theirs:
+            changed = f"{rule.name}:{field.name}={theirs}"
+            wanted = rule.name if rule.name != background.name else changed
+            expected = f"an environment with scheduler={wanted!r}"
+            if field.name == "release" and asked & Question.RELEASE:
+                expected = f"a rule with release={mine!r}"
             raise ConfigError(
                 f"rule {rule.name!r} has {field.name}={theirs!r}, which {task.id} does not choose; "
-                f"its scheduler has {mine!r}. Expected an environment with scheduler={rule.name!r}"
+                f"its scheduler has {mine!r}. Expected {expected}"
             )
 
 

@@ -11,6 +11,7 @@ import pytest
 from sbs_gym.config.scheduler import SchedulerConfig
 from sbs_gym.envs.config import as_range, env_config, reward_config, scheduler_named
 from sbs_gym.envs.environments import WindowEnv
+from sbs_gym.envs.play import play
 from sbs_gym.envs.registration import IDS
 from sbs_gym.envs.tasks import task_of
 from sbs_gym.errors import ConfigError
@@ -38,6 +39,7 @@ BAD_VALUES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"load_side": "left"}, "load_side='left' is not known. Known: bottleneck, decode, prefill"),
     ({"burstiness": 0.05}, "burstiness=0.05 is out of range; expected a number in [0.1, 20]"),
     ({"burstiness": (1.0, 30.0)}, "burstiness=30.0 is out of range; expected a number in [0.1"),
+    ({"burstiness": 2.0}, "burstiness=(2.0, 2.0) with arrivals=poisson: none has a CV; expected"),
     ({"burstiness": (2.0, 1.0)}, "burstiness=(2.0, 1.0) falls; expected (lowest, highest)"),
     ({"history": 0}, "history=0 is out of range; expected a whole number in [1, 64]"),
     ({"record": "maybe"}, "record='maybe' is not allowed; expected true or false"),
@@ -289,3 +291,36 @@ def test_times_are_in_infos_where_a_learner_asks_for_them() -> None:
         assert [info["discount"] for info in infos] == plain.discounts.tolist()
     with pytest.raises(ConfigError, match=r"time_in_infos='yes'.*expected true or false"):
         SB3SchedulingEnv(WINDOW, 2, time_in_infos="yes", **options_for(WINDOW))  # type: ignore[arg-type]
+
+
+def test_one_question_needs_no_list() -> None:
+    assert env_config(asks="release").asks == ("release",)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    pytest.importorskip("stable_baselines3")
+    from sbs_gym.envs.sb3 import SB3SchedulingEnv
+
+    envs = SB3SchedulingEnv(WINDOW, 1, **options_for(WINDOW))
+    envs.seed(seed)
+    with pytest.raises(ConfigError, match=rf"seed={seed} is out of range; expected a whole"):
+        envs.reset()
+
+
+@pytest.mark.parametrize(
+    "id, rule, expected",
+    [
+        (WINDOW, "round_robin", "Expected a rule with release='sbs'"),
+        (WINDOW, "sbs:placement=jsq", "Expected an environment with scheduler='sbs:placement=jsq'"),
+        (PREFILL, "sbs:multiplier=0.5", "Expected an environment with scheduler='sbs:multiplier="),
+    ],
+)
+def test_a_refused_rule_is_told_what_would_do(id: str, rule: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        play(gym.make(id, **options_for(id)), rule)
+
+
+def test_play_of_many_environments_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected a single environment"):
+        play(gym.make_vec(WINDOW, 2, **options_for(WINDOW)), "sbs")

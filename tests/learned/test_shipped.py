@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 import agents
+import sbs_gym  # noqa: F401  registers the environments
 from sbs_gym import load_config
 from sbs_gym.config.learned import learned_names, read_weights_file, weights_path
 from sbs_gym.envs.config import scheduler_named
@@ -56,6 +58,21 @@ def test_a_shipped_agent_loads_in_one_line(name):
     agent = agents.load(name)
     assert agent.scheduler.learned == name
     assert agent.meta["task"] == agent.meta["training"]["env"]["id"].removesuffix("-v0")
+
+
+@pytest.mark.parametrize("name", learned_names())
+def test_a_shipped_agent_plays_an_environment_made_with_its_options(name):
+    agent = agents.load(f"learned:{name}")
+    env = gym.make(f"{agent.meta['task']}-v0", horizon_s=5.0, warmup_s=0.0, **agent.options)
+    observation, info = env.reset(seed=0)
+    for _ in range(3):
+        action, _ = agent.predict(observation, action_masks=info["action_mask"])
+        observation, _, _, _, info = env.step(action)
+    if "action_mask" in info and agent.meta["action"] != "multi":
+        with pytest.raises(
+            ConfigError, match=rf"action_masks of shape \(3,\).*{agent.meta['task']}"
+        ):
+            agent.predict(observation, action_masks=[True, False, True])
 
 
 @pytest.mark.parametrize("load", [0.5, 0.85])

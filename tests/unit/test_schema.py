@@ -196,3 +196,8 @@ def test_a_hydra_application_may_load_runs(tmp_path):
     command = [sys.executable, "app.py", "hydra.run.dir=out", "word='seed=6'"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["6", "app"]
+
+
+def test_words_in_one_string_are_refused():
+    with pytest.raises(ConfigError, match="expected a list of words"):
+        load_config("scheduler=sbs")
