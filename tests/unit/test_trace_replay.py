@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sbs_gym.capacity import timing_for
+from sbs_gym.capacity import decode_timing_for, timing_for
 from sbs_gym.schedulers import driver
 from sbs_gym.schema import load_config
 from sbs_gym.simulate import simulate
+from sbs_gym.timing.memory import kv_room
 from sbs_gym.workload.trace.load import load_trace
 from sbs_gym.workload.trace.select import take_rows
 from tests.property.laws import check_everything_ended, check_laws
@@ -59,9 +61,20 @@ def test_a_replayed_trace_keeps_the_laws(name, scheduler):
     config, _ = replay(name, scheduler)
     table = take_rows(load_trace(config.workload, seed=0)[0], np.arange(NUM_REQUESTS))
     timing = timing_for(config.cluster, config.timing)
-    records = driver.run(table, config.cluster, config.scheduler, timing, seed=0)
-    check_laws(records, config.cluster)
+    decode = decode_timing_for(config.cluster, config.timing)
+    records = driver.run(
+        table, config.cluster, config.scheduler, timing, seed=0, decode_timing=decode
+    )
+    check_laws(records, with_rooms(config.cluster))
     check_everything_ended(records)
+
+
+def with_rooms(cluster):
+    """The cluster with its KV rooms stated, as the laws want them."""
+    rooms = {
+        f"{pool}_kv_tokens": kv_room(cluster, pool).kv_tokens for pool in ("prefill", "decode")
+    }
+    return dataclasses.replace(cluster, **rooms)
 
 
 @pytest.mark.parametrize("name", REPLAYS)
