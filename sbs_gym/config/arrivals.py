@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "closed_loop": ("mean_turns", "think_mean_s", "think_sigma", "service_s"),
 }
 MODULATED = frozenset({"mmpp2", "on_off", "ramp", "step", "diurnal"})
+BY_CV = ("gamma_renewal", "weibull_renewal")
 CLIENT_FAMILIES = ("gamma", "weibull")
 
 
@@ -154,3 +155,12 @@ def arrivals_from_mapping(values: Mapping[str, Any]) -> ArrivalConfig:
     if "family" not in given:
         raise ConfigError(f"arrivals.family is missing; known: {', '.join(sorted(PARAMETERS))}")
     return section_from_mapping(ArrivalConfig, "arrivals", given)
+
+
+def require_cv(burstiness: object, arrivals: Sequence[ArrivalConfig]) -> None:
+    """Raise ConfigError unless some of the arrivals have the CV that a burstiness replaces."""
+    if not any(one.family in BY_CV for one in arrivals):
+        raise ConfigError(
+            f"burstiness={burstiness!r} with arrivals={', '.join(one.family for one in arrivals)}: "
+            f"none has a CV; expected one of {', '.join(BY_CV)} among them, or burstiness=None"
+        )

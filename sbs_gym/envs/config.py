@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sbs_gym.config.arrivals import require_cv
 from sbs_gym.config.cluster import ClusterConfig, cluster_from_mapping
 from sbs_gym.config.groups import changes_in, read_group, section_from_mapping
 from sbs_gym.config.learned import PREFIX, learned_mapping
@@ -29,7 +30,6 @@ OBSERVATIONS = ("flat", "dict")
 ASKS = ("release", "prefill", "decode")
 REASKS = ("release", "signal", "arrival")
 INVALID_ACTIONS = ("remap", "error")
-BY_CV = ("gamma_renewal", "weibull_renewal")  # arrivals that have a CV
 MOST_STACKED = 64
 _ONLY_RULES = "environments take schedulers that are made of rules"
 
@@ -81,8 +81,7 @@ class EnvConfig:
         rate_per_s: Requests per second instead of a load.
         load_side: Whose capacity the load is of: prefill, decode or bottleneck.
         burstiness: Lowest and highest CV of the gaps, drawn log-uniformly, [0.1, 20] each, for
-            gamma_renewal and weibull_renewal, one of which must be among the arrivals; None: as
-            the arrivals say.
+            gamma_renewal and weibull_renewal, one of them at least; None: as the arrivals say.
         horizon_s: Length of an episode behind the warm-up, seconds, (0, 1e6].
         warmup_s: Shortest and longest warm-up, drawn uniformly, seconds, [0, 1e5] each.
         reward: What the learner is paid.
@@ -151,12 +150,7 @@ class EnvConfig:
             require_number("rate_per_s", self.rate_per_s, 0, 1e7, unit="1/s", low_open=True)
         if self.burstiness is not None:
             _require_range("burstiness", self.burstiness, 0.1, 20, low_open=False)
-            if not any(one.family in BY_CV for one in self.arrivals):
-                families = ", ".join(one.family for one in self.arrivals)
-                raise ConfigError(
-                    f"burstiness={self.burstiness!r} with arrivals={families}: none has a CV; "
-                    f"expected one of {', '.join(BY_CV)} among them, or burstiness=None"
-                )
+            require_cv(self.burstiness, self.arrivals)
         self._check_parts()
 
     def _check_parts(self) -> None:

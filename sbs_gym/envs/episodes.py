@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from sbs_gym.capacity import capacities
+from sbs_gym.config.arrivals import BY_CV
 from sbs_gym.config.run import RunConfig
 from sbs_gym.config.workload import ArrivalConfig, WorkloadConfig
-from sbs_gym.envs.config import BY_CV, EnvConfig
+from sbs_gym.envs.config import EnvConfig
 from sbs_gym.errors import ConfigError, require_choice, require_number
 from sbs_gym.rng import Stream, hash64, uniform
 from sbs_gym.types import RequestTable
