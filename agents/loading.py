@@ -19,7 +19,7 @@ from sbs_gym.schedulers.questions import NUM_MULTIPLIERS
 
 Array = NDArray[np.float32]
 _SHAPING = ("history", "action", "budget_of", "reserves")  # options that shape spaces
-_DEFAULTS = {field.name: field.default for field in fields(EnvConfig)}
+_DEFAULTS = {one.name: one.default for one in fields(EnvConfig)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -82,7 +82,7 @@ def _fetch_next(blocks, e, end):  # type: ignore[no-untyped-def]
     if e + 1 < end:
         w = rows_at(blocks, e + 1)
         r = max(w.clock.next_arrival - _REQUESTS_BEHIND, 0)
-        fetch(w.requests[r], 0, _REQUEST_LINES)
+        fetch(w.requests[r], _REQUEST_LINES)
         fetch_word(w.keys, w.buffer.num_keys)
         fetch_word(w.keys, w.buffer.front)
         fetch_word(w.log, w.clock.num_dispatched)

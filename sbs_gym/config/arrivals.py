@@ -25,7 +25,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "closed_loop": ("mean_turns", "think_mean_s", "think_sigma", "service_s"),
 }
 MODULATED = frozenset({"mmpp2", "on_off", "ramp", "step", "diurnal"})
-BY_CV = ("gamma_renewal", "weibull_renewal")
+BY_CV = tuple(family for family, needed in PARAMETERS.items() if "cv" in needed)
 CLIENT_FAMILIES = ("gamma", "weibull")
 
 

@@ -26,8 +26,8 @@ from sbs_gym.sim.records import RunRecords
 from sbs_gym.sim.state import World
 
 _MOST_ATTEMPTS = 100
-_DRAWN_TOGETHER = 4  # episodes of one environment
-_FEW_REQUESTS = 4_096
+_DRAWN_TOGETHER = 4  # episodes of one environment,
+_FEW_REQUESTS = 4_096  # if they have no more than these
 _KEPT = ("seen", "legal", "seeds", "numbers")  # in a stored state
 
 
@@ -109,7 +109,7 @@ class EnvBatch:
     def _episode(self, e: int, number: int, attempt: int, options: Mapping[str, Any]) -> Episode:
         """Return an episode; with a short one those that follow it are drawn.
 
-        What drawing needs is not in the cache between steps: alone a draw takes twice as long.
+        Between steps, what drawing needs is not in the cache: several draws wait for it once.
         """
         seed, ahead = int(self.seeds[e]), self._ahead[e]
         if (seed, number, attempt) in ahead and not options:

@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -125,7 +124,7 @@ def play(
         seed: Of the first reset.
     """
     require_number("episodes", episodes, 1, 1_000_000, integer=True)
-    if isinstance(env, gym.vector.VectorEnv) or hasattr(env, "num_envs"):
+    if hasattr(env, "num_envs"):
         raise ConfigError(
             f"play() of a {type(env).__name__}; expected a single environment (RulePlayer answers "
             "for many)"

@@ -230,19 +230,17 @@ def write_block(blocks: Any, e: int, world: World) -> None:
 
 
 @intrinsic
-def _fetch(_typing_context: Any, rows: Any, first_line: Any, end_line: Any) -> Any:
-    """Ask the cache for lines [first_line, end_line) behind an address."""
+def _fetch(_typing_context: Any, rows: Any, num_lines: Any) -> Any:
+    """Ask the cache for the lines behind an address."""
 
     def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         base = builder.bitcast(args[0], ir.IntType(8).as_pointer())
-        with cgutils.for_range_slice(
-            builder, args[1], args[2], ir.Constant(args[1].type, 1), inc=True
-        ) as (line, _):
-            offset = builder.mul(line, ir.Constant(line.type, CACHE_LINE))
+        with cgutils.for_range(builder, args[1]) as loop:
+            offset = builder.mul(loop.index, ir.Constant(loop.index.type, CACHE_LINE))
             _prefetch(builder, builder.gep(base, [offset]))
         return context.get_dummy_value()
 
-    return types.none(rows, types.intp, types.intp), ask
+    return types.none(rows, types.intp), ask
 
 
 @intrinsic
@@ -272,7 +270,7 @@ def _fetch_no_word(rows: Any, index: int) -> None:
 fetch_word = _fetch_no_word if PURE_PYTHON else _fetch_word
 
 
-def _fetch_nothing(rows: Any, first_line: int, end_line: int) -> None:
+def _fetch_nothing(rows: Any, num_lines: int) -> None:
     pass
 
 
