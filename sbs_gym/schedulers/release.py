@@ -8,13 +8,13 @@ from sbs_gym.jit import inlined
 from sbs_gym.schedulers.allocation import allocate, reject_past_limit
 from sbs_gym.schedulers.budget import choose_budget
 from sbs_gym.schedulers.questions import asks_for_window
-from sbs_gym.schedulers.routing import choose_instance, next_ready
+from sbs_gym.schedulers.routing import choose_instance, comes_earlier
 from sbs_gym.schedulers.rules import LimitAction, Release
 from sbs_gym.sim.agent_state import Pause, Question, Reask
 from sbs_gym.sim.buffer import first_in_buffer, oldest_in_buffer
 from sbs_gym.sim.codes import StartRule
 from sbs_gym.sim.loop import send_release
-from sbs_gym.sim.view import begin_pass, begin_release, note_release, release_lead_s
+from sbs_gym.sim.view import begin_pass, begin_release, is_ready, note_release, release_lead_s
 
 _SIZE_OR_TIMEOUT, _FIXED_WINDOW = int(Release.SIZE_OR_TIMEOUT), int(Release.FIXED_WINDOW)
 _RELEASE, _AT_SIGNAL = int(Question.RELEASE), int(Reask.SIGNAL)
@@ -76,10 +76,7 @@ def _run_gated_round(w, rules):  # type: ignore[no-untyped-def]
             return False
         if agent.stopped:
             break
-    for i in range(w.setup.num_prefill):
-        if w.views[i].to_begin:
-            begin_pass(w, i)
-    _set_gated_timer(w, agent.round_interval_s)
+    _close_gated_round(w, agent.round_interval_s)
     return True
 
 
@@ -91,25 +88,25 @@ def _begin_round(w):  # type: ignore[no-untyped-def]
         came = w.clock.signal_came if agent.reask == _AT_SIGNAL else w.clock.arrival_came
         if came:
             agent.answered = 0
-    for i in range(w.setup.num_prefill):
-        w.views[i].barred = 0
 
 
 @inlined
 def _first_qualified(w, rules):  # type: ignore[no-untyped-def]
-    interval = w.agent.round_interval_s
-    i = next_ready(w, -1)
-    while i >= 0 and not _qualifies(w, rules, i, interval):
-        i = next_ready(w, i)
-    return i
+    """Return the first instance in ready order that a release may go to now; -1 if none is."""
+    due = w.clock.now_s >= w.clock.last_release_at_s + w.agent.round_interval_s
+    best = -1
+    for i in range(w.setup.num_prefill):
+        if _qualifies(w, rules, i, due) and is_ready(w, i):
+            if best < 0 or comes_earlier(w, i, best):
+                best = i
+    return best
 
 
 @inlined
-def _qualifies(w, rules, i, interval):  # type: ignore[no-untyped-def]
+def _qualifies(w, rules, i, due):  # type: ignore[no-untyped-def]
     view, setup = w.views[i], w.setup
     if view.barred:
         return False
-    due = w.clock.now_s >= w.clock.last_release_at_s + interval
     if w.buffer.num == 0:
         return due and view.leftover_tokens > 0  # on_release: leftovers need a release of their own
     if due:
@@ -171,22 +168,26 @@ def revise_timer(w, rules):  # type: ignore[no-untyped-def]
     """Set the timer anew for a window that was answered outside a round."""
     clock, agent = w.clock, w.agent
     interval = interval_s(w, rules)
-    _set_gated_timer(w, interval)
+    _close_gated_round(w, interval)
     if clock.last_release_at_s + interval <= clock.now_s:
         if clock.last_release_at_s + agent.interval_s > clock.now_s:
             clock.timer_at_s = clock.now_s  # it would have been due by now
 
 
 @inlined
-def _set_gated_timer(w, interval):  # type: ignore[no-untyped-def]
-    clock, setup = w.clock, w.setup
+def _close_gated_round(w, interval):  # type: ignore[no-untyped-def]
+    """Let passes begin that no release has joined, and set the timer."""
+    clock = w.clock
     at = math.inf
     waiting = w.buffer.num > 0
-    for i in range(setup.num_prefill):
+    for i in range(w.setup.num_prefill):
         view = w.views[i]
+        view.barred = 0
+        if view.to_begin:
+            begin_pass(w, i)
         if view.leftover_tokens == 0:
             continue
-        waiting = waiting or setup.start_rule == _ON_RELEASE
+        waiting = waiting or w.setup.start_rule == _ON_RELEASE
         look_at_s = view.run_end_s - release_lead_s(w, i)
         if view.running and not view.pending and look_at_s > clock.now_s:
             at = min(at, look_at_s)

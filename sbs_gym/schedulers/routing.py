@@ -7,7 +7,6 @@ import numpy as np
 from sbs_gym.jit import inlined
 from sbs_gym.rng import Stream, hash64
 from sbs_gym.schedulers.rules import PolicyPurpose, Routing
-from sbs_gym.sim.view import is_ready
 
 _POLICY = int(Stream.POLICY)
 _ROUTE, _ROUTE_SECOND = int(PolicyPurpose.ROUTE), int(PolicyPurpose.ROUTE_SECOND)
@@ -72,17 +71,3 @@ def comes_earlier(w, i, j):  # type: ignore[no-untyped-def]
     elif a.idle_since_s != b.idle_since_s:
         return a.idle_since_s < b.idle_since_s
     return i < j
-
-
-@inlined
-def next_ready(w, after):  # type: ignore[no-untyped-def]
-    """Return the ready instance that follows `after` (-1: the first) in ready order; -1 if none."""
-    best = -1
-    for i in range(w.setup.num_prefill):
-        if after >= 0 and (i == after or not comes_earlier(w, after, i)):
-            continue
-        if not is_ready(w, i):
-            continue
-        if best < 0 or comes_earlier(w, i, best):
-            best = i
-    return best

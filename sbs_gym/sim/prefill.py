@@ -221,24 +221,24 @@ def finish_pass(w, i):  # type: ignore[no-untyped-def]
     dp, row = setup.dp, w.passes[w.clock.num_passes]
     tokens, pairs, most, chunks, num_finished = 0, 0, 0, 0, 0
     cost_sum, cost_max = 0.0, 0.0
-    for d in range(dp):
+    for d in range(dp):  # nothing depends on which ranks are empty: no branch to mispredict
         rank = w.ranks[i * dp + d]
         if setup.record_ranks:
             w.pass_tokens[w.clock.num_passes * dp + d] = rank.pass_tokens
             w.pass_pairs[w.clock.num_passes * dp + d] = rank.pass_pairs
-        if rank.pass_tokens > 0:
-            rank.done_tokens += rank.pass_tokens
-            tokens += rank.pass_tokens
-            pairs += rank.pass_pairs
-            chunks += rank.num_chunks
-            most = max(most, rank.pass_tokens)
-            cost = rank_cost_s(w.timing, rank.pass_tokens, rank.pass_pairs)
-            cost_sum += cost
-            cost_max = max(cost_max, cost)
-            if rank.num_finishing > 0:
-                num_finished += _finish_share(w, i * dp + d)
+        rank.done_tokens += rank.pass_tokens
+        tokens += rank.pass_tokens
+        pairs += rank.pass_pairs
+        chunks += rank.num_chunks
+        num_finished += rank.num_finishing
+        most = max(most, rank.pass_tokens)
+        cost = rank_cost_s(w.timing, rank.pass_tokens, rank.pass_pairs)
+        cost_sum += cost
+        cost_max = max(cost_max, cost)
         if signal >= 0:
             w.signal_tokens[signal * dp + d] = rank.done_tokens
+    if num_finished > 0:
+        _give_first_tokens(w, i)
     row.started_at_s = instance.started_at_s
     row.ended_at_s = w.clock.now_s
     row.instance = i
@@ -262,8 +262,15 @@ def finish_pass(w, i):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def _give_first_tokens(w, i):  # type: ignore[no-untyped-def]
+    """Give first tokens to the prompts that end in the running pass of instance `i`."""
+    for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
+        if w.ranks[k].num_finishing > 0:
+            _finish_share(w, k)
+
+
+@inlined
 def _finish_share(w, k):  # type: ignore[no-untyped-def]
-    """Give first tokens to the prompts that end on rank `k`; return how many."""
     rank = w.ranks[k]
     r = rank.pass_head
     done_before = rank.pass_head_done
@@ -277,7 +284,6 @@ def _finish_share(w, k):  # type: ignore[no-untyped-def]
             hand_over(w, k, r, request.input_tokens - done_before)
             done_before = 0
         r = request.next
-    return rank.num_finishing
 
 
 @inlined

@@ -3,11 +3,12 @@
 A numba array is a structure of seven words or more, copied at every call that is not inlined, and
 numba counts references to it at nearly every use, atomically. Measured on the loop, that took most
 of a run and of the compilation. Inside one call from Python the caller keeps the arrays alive, so
-the compiled loop works on `Rows`: bare addresses that can be indexed, and nothing else. They stand
-in one block per world, written once, a `RowsWorld`, whose address is all that functions hand on:
-handing on the addresses one by one took a quarter of the compilation, and taking a World apart
-costs a call from Python as much as a whole step of an environment. As plain Python
-(NUMBA_DISABLE_JIT=1) the same code indexes the arrays themselves.
+the compiled loop works on `Rows`: bare addresses that can be indexed, and nothing else, and on
+`Table` where an array has two dimensions. They stand in one block per world, written once, a
+`RowsWorld`, whose address is all that functions hand on: handing on the addresses one by one took a
+quarter of the compilation, and taking a World apart costs a call from Python as much as a whole
+step of an environment. As plain Python (NUMBA_DISABLE_JIT=1) the same code indexes the arrays
+themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from llvmlite import ir
 from numba import typeof
 from numba.core import cgutils, types
 from numba.core.datamodel import models
-from numba.core.imputils import lower_builtin, lower_getattr_generic
+from numba.core.imputils import lower_builtin, lower_getattr, lower_getattr_generic
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
@@ -38,10 +39,9 @@ from sbs_gym.jit import PURE_PYTHON, compiled
 from sbs_gym.sim.state import World
 from sbs_gym.sim.world import example_world
 
-# These stay arrays, for they have two dimensions; only their owner is dropped. numba still counts a
-# reference to them at every use, so the loop hands them on and reads them nowhere else.
-_STAY_ARRAYS = ("table", "decode_table")
 CACHE_LINE = 64  # bytes
+_BYTES = ir.IntType(8).as_pointer()
+_WORD = ir.IntType(64)
 
 
 def _digest(content: object) -> str:
@@ -60,7 +60,7 @@ class Rows(types.Type):
 @register_model(Rows)
 class _RowsModel(models.PrimitiveModel):
     def __init__(self, manager: Any, frontend_type: Rows) -> None:
-        super().__init__(manager, frontend_type, ir.IntType(8).as_pointer())
+        super().__init__(manager, frontend_type, _BYTES)
 
 
 @infer_global(operator.getitem)
@@ -105,6 +105,62 @@ def _lower_set(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
+class Table(types.Type):
+    """The numba type of an array of two dimensions, by rows: where its header stands in a block."""
+
+    HEADER = ir.LiteralStructType([_BYTES, _WORD, _WORD])  # its numbers, how many rows and columns
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Table{dtype}")
+
+
+@register_model(Table)
+class _TableModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, frontend_type: Table) -> None:
+        super().__init__(manager, frontend_type, Table.HEADER.as_pointer())
+
+
+@infer_global(operator.getitem)
+class _GetCell(AbstractTemplate):
+    def generic(self, args: Any, kwargs: Any) -> Any:
+        if len(args) == 2 and isinstance(args[0], Table) and isinstance(args[1], types.BaseTuple):
+            return signature(args[0].dtype, args[0], types.UniTuple(types.intp, 2))
+        return None
+
+
+@lower_builtin(operator.getitem, Table, types.UniTuple(types.intp, 2))
+def _lower_cell(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    row, column = cgutils.unpack_tuple(builder, args[1], 2)
+    place = builder.add(builder.mul(row, _header(builder, args[0], 2)), column)
+    kind = context.get_data_type(sig.args[0].dtype).as_pointer()
+    numbers = builder.bitcast(_header(builder, args[0], 0), kind)
+    return context.unpack_value(builder, sig.args[0].dtype, builder.gep(numbers, [place]))
+
+
+@infer_getattr
+class _ShapeOfTable(AttributeTemplate):
+    key = Table
+
+    def resolve_shape(self, table: Table) -> types.Type:
+        return types.UniTuple(types.intp, 2)
+
+
+@lower_getattr(Table, "shape")
+def _lower_shape(context: Any, builder: Any, table: Table, value: Any) -> Any:
+    return cgutils.pack_array(builder, [_header(builder, value, place) for place in (1, 2)])
+
+
+def _header(builder: Any, table: Any, place: int) -> Any:
+    return _never_changes(builder, builder.load(cgutils.gep_inbounds(builder, table, 0, place)))
+
+
+def _never_changes(builder: Any, loaded: Any) -> Any:
+    """Say that a word stays as it is for the whole call: read once, kept in a register."""
+    loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return loaded
+
+
 class RowsWorld(types.Type):
     """The numba type of a World of rows: the address of a block with one entry per field."""
 
@@ -114,13 +170,16 @@ class RowsWorld(types.Type):
 
     def layout(self, context: Any) -> ir.LiteralStructType:
         """Return the block's type."""
-        return ir.LiteralStructType([context.get_value_type(kind) for kind in self.fields.values()])
+        return ir.LiteralStructType(
+            Table.HEADER if isinstance(kind, Table) else context.get_value_type(kind)
+            for kind in self.fields.values()
+        )
 
 
 @register_model(RowsWorld)
 class _RowsWorldModel(models.PrimitiveModel):
     def __init__(self, manager: Any, frontend_type: RowsWorld) -> None:
-        super().__init__(manager, frontend_type, ir.IntType(8).as_pointer())
+        super().__init__(manager, frontend_type, _BYTES)
 
 
 @infer_getattr
@@ -134,20 +193,24 @@ class _FieldOfWorld(AttributeTemplate):
 @lower_getattr_generic(RowsWorld)
 def _lower_field(context: Any, builder: Any, world: RowsWorld, value: Any, name: str) -> Any:
     block = builder.bitcast(value, world.layout(context).as_pointer())
-    index = list(world.fields).index(name)
-    field = builder.load(cgutils.gep_inbounds(builder, block, 0, index))
-    # The addresses stay as they are for the whole call: read once, kept in a register.
-    field.set_metadata("invariant.load", builder.module.add_metadata([]))
-    return field
+    entry = cgutils.gep_inbounds(builder, block, 0, list(world.fields).index(name))
+    if isinstance(world.fields[name], Table):
+        return entry
+    return _never_changes(builder, builder.load(entry))
 
 
 def _fields(world: Any) -> tuple[tuple[str, types.Type], ...]:
     """Return name and type of every field of a World as compiled code sees it."""
     return tuple(
-        (name, Rows(kind.dtype) if isinstance(kind, types.Array) and not stays else kind)
+        (name, _kind_in_world(kind))
         for name, kind in zip(world.instance_class._fields, world.types, strict=True)
-        for stays in [name in _STAY_ARRAYS]
     )
+
+
+def _kind_in_world(kind: types.Type) -> types.Type:
+    if not isinstance(kind, types.Array):
+        return kind
+    return Rows(kind.dtype) if kind.ndim == 1 else Table(kind.dtype)
 
 
 @functools.cache
@@ -166,13 +229,11 @@ def _write_block(_typing_context: Any, world: Any, blocks: Any, e: Any) -> Any:
         for place, (given, wanted) in enumerate(zip(world.types, kinds, strict=True)):
             value = builder.extract_value(args[0], place)
             if isinstance(given, types.Array):
-                view = make_array(given)(context, builder, value)
-                if isinstance(wanted, Rows):
-                    value = builder.bitcast(view.data, ir.IntType(8).as_pointer())
-                else:
-                    view.meminfo = cgutils.get_null_value(view.meminfo.type)
-                    view.parent = cgutils.get_null_value(view.parent.type)
-                    value = view._getvalue()
+                array = make_array(given)(context, builder, value)
+                value = builder.bitcast(array.data, _BYTES)
+                if isinstance(wanted, Table):
+                    shape = cgutils.unpack_tuple(builder, array.shape, 2)
+                    value = cgutils.make_anonymous_struct(builder, [value, *shape], Table.HEADER)
             builder.store(value, cgutils.gep_inbounds(builder, block, 0, place))
         return context.get_dummy_value()
 
@@ -191,7 +252,7 @@ def _address(context: Any, builder: Any, kind: Any, blocks: Any, e: Any) -> Any:
     """Return where the block of world `e` begins."""
     array = make_array(kind)(context, builder, blocks)
     stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]
-    first = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+    first = builder.bitcast(array.data, _BYTES)
     return builder.gep(first, [builder.mul(e, stride)])
 
 
@@ -201,11 +262,8 @@ def _write(world, blocks, e):  # type: ignore[no-untyped-def]
 
 
 def _words() -> int:
-    """Return the words of a block: one for an address, seven or nine for an array."""
-    return sum(
-        5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
-        for kind in _rows_type().fields.values()
-    )
+    """Return the words of a block: one for an address, three for a table."""
+    return sum(3 if isinstance(kind, Table) else 1 for kind in _rows_type().fields.values())
 
 
 def blocks_of(worlds: Sequence[World]) -> Any:
@@ -234,7 +292,7 @@ def _fetch(_typing_context: Any, rows: Any, num_lines: Any) -> Any:
     """Ask the cache for the lines behind an address."""
 
     def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        base = builder.bitcast(args[0], ir.IntType(8).as_pointer())
+        base = builder.bitcast(args[0], _BYTES)
         with cgutils.for_range(builder, args[1]) as loop:
             offset = builder.mul(loop.index, ir.Constant(loop.index.type, CACHE_LINE))
             _prefetch(builder, builder.gep(base, [offset]))
@@ -249,7 +307,7 @@ def _fetch_word(_typing_context: Any, rows: Any, index: Any) -> Any:
 
     def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = _row_pointer(context, builder, sig.args[0], *args)
-        _prefetch(builder, builder.bitcast(pointer, ir.IntType(8).as_pointer()))
+        _prefetch(builder, builder.bitcast(pointer, _BYTES))
         return context.get_dummy_value()
 
     return types.none(rows, types.intp), ask
@@ -257,7 +315,7 @@ def _fetch_word(_typing_context: Any, rows: Any, index: Any) -> Any:
 
 def _prefetch(builder: Any, pointer: Any) -> None:
     word = ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), word, word, word])
+    kind = ir.FunctionType(ir.VoidType(), [_BYTES, word, word, word])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     will_write, stays, is_data = (ir.Constant(word, n) for n in (1, 3, 1))
     builder.call(prefetch, [pointer, will_write, stays, is_data])
