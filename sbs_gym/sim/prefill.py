@@ -295,7 +295,9 @@ def _open_signal(w, i):  # type: ignore[no-untyped-def]
     ):
         clock.num_signals_lost += 1
         return np.int64(-1)
-    slot = clock.next_signal % clock.signal_capacity
+    if clock.first_signal == clock.next_signal:
+        clock.first_signal = clock.next_signal = 0  # the same few rows again
+    slot = clock.next_signal & (clock.signal_capacity - 1)
     clock.next_signal += 1
     signal = w.signals[slot]
     signal.started_at_s = instance.started_at_s

@@ -96,7 +96,7 @@ CLOCK = dtype_of(
     ("num_watchdogs", np.int64),
     ("instants_left", np.int64),  # until SLICE_OVER
     ("event_capacity", np.int64),
-    ("signal_capacity", np.int64),
+    ("signal_capacity", np.int64),  # a power of 2
     ("pass_capacity", np.int64),
     ("num_waiting", np.int64),  # prompts that wait for a decode rank
     ("num_report_events", np.int64),  # samples and reports among the events

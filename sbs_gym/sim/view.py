@@ -96,6 +96,7 @@ def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
         _stop_expecting(w, i)
         _expect_after_signal(w, i, signal.started_at_s, signal.ended_at_s)
     if not view.running:
+        _set_earliest_watchdog(w)
         refresh_leftovers(w, i)
 
 
@@ -125,7 +126,6 @@ def _stop_expecting(w, i):  # type: ignore[no-untyped-def]
     view = w.views[i]
     view.running = 0
     view.watchdog_at_s = math.inf
-    _set_earliest_watchdog(w)
 
 
 @inlined
@@ -187,12 +187,12 @@ def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untype
     Only under rules that wait for readiness; what will be left behind the pass is known then.
     """
     view, dp, has_context = w.views[i], w.setup.dp, w.timing.pair_cost_s > 0.0
-    chunk, total, capped = w.setup.chunk_tokens, 0, 0
+    chunk, total, in_chunks = w.setup.chunk_tokens, 0, 0
     for d in range(dp):
         known = w.rank_views[i * dp + d]
         work = known.sent_tokens - known.acked_tokens - known.assumed_tokens
         own = work - known.last_tokens if without_last else work
-        tokens = min(budget, max(own, 0))
+        tokens = capped(max(own, 0), budget)
         w.scratch_tokens[d] = tokens
         w.scratch_pairs[d] = 0
         if has_context and tokens > 0:
@@ -202,15 +202,21 @@ def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untype
         left = max(0, work - tokens)
         known.leftover_tokens = left
         total += left
-        capped += min(left, chunk)
+        in_chunks += capped(left, chunk)
     view.leftover_tokens = total
-    view.leftover_chunk_tokens = capped
+    view.leftover_chunk_tokens = in_chunks
     view.running = 1
     view.run_start_s = start_s
     view.run_pred_s = mean_luck_pass_s(w)
     view.run_end_s = start_s + view.run_pred_s
     view.watchdog_at_s = start_s + w.setup.watchdog_factor * view.run_pred_s
     _set_earliest_watchdog(w)
+
+
+@inlined
+def capped(tokens, most):  # type: ignore[no-untyped-def]
+    """Return the smaller number without a branch: which ranks are full cannot be foreseen."""
+    return tokens - max(tokens - most, 0)
 
 
 @inlined
@@ -267,7 +273,7 @@ def skip_tokens(w, r, done, skipped):  # type: ignore[no-untyped-def]
 def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
     """Recompute what will be left on the ranks of instance `i` after the believed pass."""
     view, setup = w.views[i], w.setup
-    chunk, gated, total, capped = setup.chunk_tokens, setup.gated, 0, 0
+    chunk, gated, total, in_chunks = setup.chunk_tokens, setup.gated, 0, 0
     for k in range(i * setup.dp, (i + 1) * setup.dp):
         known = w.rank_views[k]
         left = known.sent_tokens - known.acked_tokens
@@ -275,9 +281,9 @@ def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
             left = max(0, left - known.run_tokens - known.assumed_tokens)
         known.leftover_tokens = left
         total += left
-        capped += min(left, chunk)
+        in_chunks += capped(left, chunk)
     view.leftover_tokens = total
-    view.leftover_chunk_tokens = capped
+    view.leftover_chunk_tokens = in_chunks
 
 
 @inlined
@@ -314,6 +320,7 @@ def note_watchdog(w, i):  # type: ignore[no-untyped-def]
     view.pending = 0
     view.idle_since_s = w.clock.now_s
     _stop_expecting(w, i)
+    _set_earliest_watchdog(w)
     refresh_leftovers(w, i)
 
 

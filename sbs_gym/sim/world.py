@@ -61,7 +61,8 @@ def build_world(
     `capacity` is the first room for events, signals and records of passes and steps.
     """
     count, num, dp = len(table), cluster.num_prefill, cluster.prefill_dp
-    capacity, signals = max(capacity, 8 * num), 4 * num  # few signals are under way at once
+    capacity = max(capacity, 8 * num)
+    signals = 1 << (4 * num - 1).bit_length()  # few are under way at once
     recorded = capacity if terms.record_ranks else 1
     setup = _setup(count, cluster, timing, terms)
     world = World(
