@@ -6,7 +6,7 @@ from sbs_gym.jit import inlined
 from sbs_gym.schedulers.serve import serve
 from sbs_gym.sim.codes import Status
 
-_PASSES_FULL, _STEPS_FULL = int(Status.PASSES_FULL), int(Status.STEPS_FULL)
+_STEPS_FULL = int(Status.STEPS_FULL)
 
 
 @inlined
@@ -14,14 +14,9 @@ def serve_and_forget(w, rules):  # type: ignore[no-untyped-def]
     """Serve world `w`; where nobody keeps its records, old ones make room for new ones."""
     while True:
         status = serve(w, rules)
-        if w.agent.keeps_records:
+        if status != _STEPS_FULL or w.agent.keeps_records:
             return status
-        if status == _PASSES_FULL:
-            w.clock.num_passes = 0
-        elif status == _STEPS_FULL:
-            _forget_steps(w)
-        else:
-            return status
+        _forget_steps(w)
 
 
 @inlined

@@ -86,8 +86,6 @@ def _fetch_next(blocks, e, end):  # type: ignore[no-untyped-def]
         fetch_word(w.keys, w.buffer.num_keys)
         fetch_word(w.keys, w.buffer.front)
         fetch_word(w.log, w.clock.num_dispatched)
-        fetch_word(w.passes, 0)
-        fetch_word(w.passes, 1)
         fetch_word(w.lengths, 0)
 
 
@@ -151,8 +149,6 @@ def give_answer(w, rules, action, value):  # type: ignore[no-untyped-def]
     """
     w.tally.discount = 1.0
     w.tally.beta = w.agent.beta
-    if not w.agent.keeps_records:
-        w.clock.num_passes = 0  # the same few rows again
     outside = w.agent.paused == _OUTSIDE
     answer(w, action, value)
     if outside:

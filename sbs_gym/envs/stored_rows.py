@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sbs_gym.batch.arena import Arena
+from sbs_gym.batch.arena import SHARED, Arena
 from sbs_gym.errors import ConfigError
 from sbs_gym.sim.state import World
 
@@ -79,13 +79,9 @@ def unpack_row(arena: Arena, row: int, packed: NDArray[np.uint8]) -> None:
 
 
 def _kept_whole(world: World) -> list[str]:
-    """Return the fields that are kept with all their rows; tables belong to the timing."""
-    per_request = _rows_in_use(world)
-    return [
-        name
-        for name, field in world._asdict().items()
-        if name not in per_request and np.ndim(field) < 2
-    ]
+    """Return the fields that are kept with all their rows; some belong to the timing."""
+    elsewhere = (*SHARED, *_rows_in_use(world))
+    return [name for name in world._fields if name not in elsewhere]
 
 
 def _rows_in_use(world: World) -> dict[str, int]:

@@ -244,7 +244,7 @@ def _instance(
     dp = int(world.setup.dp)
     ranks, view = world.ranks[i * dp : (i + 1) * dp], world.views[i]
     busy = bool(world.instances["busy"][i])
-    tokens = ranks["pass_tokens"].astype(np.int64)  # those of the last pass while it is idle
+    tokens = world.shares["tokens"][i * dp : (i + 1) * dp].copy()  # the last pass's while it idles
     return InstanceScene(
         running=_running(world, i, ends_at_s) if busy else None,
         pass_tokens=tokens if busy else np.zeros_like(tokens),
@@ -259,12 +259,12 @@ def _instance(
 
 def _running(world: World, i: int, ends_at_s: float) -> PassScene:
     dp = int(world.setup.dp)
-    ranks = world.ranks[i * dp : (i + 1) * dp]
-    costs_s = _COSTS_S(world.timing, ranks["pass_tokens"], ranks["pass_pairs"])
+    shares = world.shares[i * dp : (i + 1) * dp]
+    costs_s = _COSTS_S(world.timing, shares["tokens"], shares["pairs"])
     return PassScene(
         started_at_s=float(world.instances["started_at_s"][i]),
         ended_at_s=ends_at_s,
-        tokens=int(ranks["pass_tokens"].sum()),
+        tokens=int(shares["tokens"].sum()),
         bubble_frac=_bubble_frac(float(costs_s.sum()), float(costs_s.max()) * dp),
         index=int(world.instances["pass_index"][i]),
     )

@@ -107,7 +107,7 @@ def measure_room(w, rules, i, budget):  # type: ignore[no-untyped-def]
         full = fresh_cost(w, budget)
     for d in range(w.setup.dp):
         k = i * w.setup.dp + d
-        load = float(w.rank_views[k].leftover_tokens)
+        load = float(w.leftovers[k])
         if rules.charge_cost:
             load = leftover_cost(w, k, 0)
         w.load[d] = load
@@ -161,12 +161,12 @@ def _is_eligible(w, d):  # type: ignore[no-untyped-def]
 def _least_loaded(w, rule, i):  # type: ignore[no-untyped-def]
     best, least = -1, math.inf
     for d in range(w.setup.dp):
-        known = w.rank_views[i * w.setup.dp + d]
+        k = i * w.setup.dp + d
         load = w.load[d]
         if rule == _LEAST_REQUESTS:
-            load = float(known.num_unacked)
+            load = float(w.rank_views[k].num_unacked)
         elif rule == _LEAST_TOKENS:
-            load = float(known.leftover_tokens + known.last_tokens)
+            load = float(w.leftovers[k] + w.rank_views[k].last_tokens)
         if load < least and _is_eligible(w, d):
             best, least = d, load
     return best

@@ -204,7 +204,7 @@ def _instances(standing: Standing) -> InstancesView:
         outstanding_requests=_copied(w.views["outstanding_requests"]),
         leftover_tokens=_copied(w.views["leftover_tokens"]),
         last_budget_tokens=_copied(w.views["last_budget"]),
-        rank_leftover_tokens=_copied(by_rank["leftover_tokens"]),
+        rank_leftover_tokens=_copied(w.leftovers.reshape(len(w.views), -1)),
         rank_unacked_requests=_copied(by_rank["num_unacked"]),
     )
 
@@ -218,7 +218,7 @@ def _ranks(standing: Standing) -> RanksView:
         legal=_fixed(legal_choices(standing)[:-1]),
         room=_copied(w.room),
         load=_copied(w.load),
-        leftover_tokens=_copied(known["leftover_tokens"]),
+        leftover_tokens=_copied(w.leftovers[first : first + dp]),
         unacked_requests=_copied(known["num_unacked"]),
     )
 

@@ -94,7 +94,7 @@ AGENT = dtype_of(
     # The episode.
     ("stage", np.int64),
     ("starts", np.int64),  # 1: what is counted belongs to the step that follows the first question
-    ("keeps_records", np.int64),  # 0: passes and steps are forgotten
+    ("keeps_records", np.int64),  # 0: passes and finished steps are forgotten
     ("asked_at_s", np.float64),  # instant of the last question
     ("until_s", np.float64),  # the horizon
     ("goes_on", np.int64),  # 1: time goes on to the horizon when all requests are done

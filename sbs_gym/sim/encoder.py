@@ -199,7 +199,7 @@ def _leftovers(w, i):  # type: ignore[no-untyped-def]
     agent = w.agent
     in_release = agent.asked == _PREFILL and agent.instance == i and agent.placed > 0
     for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
-        left = w.rank_views[k].leftover_tokens
+        left = w.leftovers[k]
         fullest = max(fullest, left)
         if by_tokens:
             cost_s += w.timing.token_cost_s * left
@@ -212,7 +212,7 @@ def _leftovers(w, i):  # type: ignore[no-untyped-def]
 @inlined
 def _put_rank(w, out, e, n, d):  # type: ignore[no-untyped-def]
     asked = w.agent.asked == _PREFILL
-    known = w.rank_views[w.agent.instance * w.setup.dp + d]
+    k = w.agent.instance * w.setup.dp + d
     room, load = 0.0, 0.0
     if asked:
         budget = max(w.room[d] + w.load[d], 1e-12)  # in the unit of both
@@ -220,8 +220,8 @@ def _put_rank(w, out, e, n, d):  # type: ignore[no-untyped-def]
     chunk = float(w.setup.chunk_tokens)
     n = _put(out, e, n, room, -50.0, 1.0)
     n = _put(out, e, n, load, 0.0, 50.0)
-    n = _put(out, e, n, known.leftover_tokens / chunk if asked else 0.0, 0.0, 50.0)
-    return _put(out, e, n, float(known.num_unacked) if asked else 0.0, 0.0, 50.0)
+    n = _put(out, e, n, w.leftovers[k] / chunk if asked else 0.0, 0.0, 50.0)
+    return _put(out, e, n, float(w.rank_views[k].num_unacked) if asked else 0.0, 0.0, 50.0)
 
 
 @inlined

@@ -177,7 +177,7 @@ def _num_finishing(w, i):  # type: ignore[no-untyped-def]
         return 0
     count = 0
     for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
-        count += w.ranks[k].num_finishing
+        count += w.shares[k].num_finishing
     return count
 
 

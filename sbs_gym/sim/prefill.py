@@ -95,15 +95,15 @@ def start_pass(w, i):  # type: ignore[no-untyped-def]
     instance.started_at_s = now
     dp, budget, taken = setup.dp, instance.budget_tokens, 0
     for d in range(dp):
-        rank = w.ranks[i * dp + d]
-        if rank.queued_tokens == 0:
-            rank.pass_tokens = rank.pass_pairs = 0
-            rank.num_finishing = rank.num_chunks = 0
+        share = w.shares[i * dp + d]
+        if w.ranks[i * dp + d].queued_tokens == 0:
+            share.tokens = share.pairs = 0
+            share.num_finishing = share.num_chunks = 0
         else:
             form_share(w, i * dp + d, budget)
-            taken += rank.pass_tokens
-        w.scratch_tokens[d] = rank.pass_tokens
-        w.scratch_pairs[d] = rank.pass_pairs
+            taken += share.tokens
+        w.scratch_tokens[d] = share.tokens
+        w.scratch_pairs[d] = share.pairs
     instance.queued_tokens -= taken
     instance.pass_budget = budget
     instance.pass_leftover = instance.queued_tokens
@@ -113,14 +113,14 @@ def start_pass(w, i):  # type: ignore[no-untyped-def]
 @inlined
 def form_share(w, k, budget):  # type: ignore[no-untyped-def]
     """Take rank `k`'s share of a pass from the front of its FIFO: at most `budget` tokens."""
-    rank = w.ranks[k]
+    rank, share = w.ranks[k], w.shares[k]
     left = min(budget, rank.queued_tokens)
     limit = cost_limit(w, budget)
     used = 0.0
     rank.pass_head = rank.head
     rank.pass_head_done = rank.head_done
-    rank.num_finishing = 0
-    rank.num_chunks = 0
+    share.num_finishing = 0
+    share.num_chunks = 0
     tokens, pairs = 0, 0
     while left > 0:
         request = w.requests[rank.head]
@@ -129,7 +129,7 @@ def form_share(w, k, budget):  # type: ignore[no-untyped-def]
         need = request.input_tokens - rank.head_done
         q = min(need, left)
         if limit < math.inf:
-            q = affordable(w, q, rank.head_done, used, limit, rank.num_chunks == 0)
+            q = affordable(w, q, rank.head_done, used, limit, share.num_chunks == 0)
             if q == 0:
                 break
             used += chunk_cost(w, q, rank.head_done)
@@ -140,15 +140,15 @@ def form_share(w, k, budget):  # type: ignore[no-untyped-def]
         pairs += q * (2 * rank.head_done + q)
         tokens += q
         left -= q
-        rank.num_chunks += 1
+        share.num_chunks += 1
         if q < need:
             rank.head_done += q
             break
         rank.head = request.next
         rank.head_done = 0
-        rank.num_finishing += 1
-    rank.pass_tokens = tokens
-    rank.pass_pairs = pairs
+        share.num_finishing += 1
+    share.tokens = tokens
+    share.pairs = pairs
     rank.queued_tokens -= tokens
     note_blocked(w, k)
 
@@ -218,27 +218,46 @@ def finish_pass(w, i):  # type: ignore[no-untyped-def]
     setup, instance = w.setup, w.instances[i]
     instance.busy = 0
     signal = _open_signal(w, i)
-    dp, row = setup.dp, w.passes[w.clock.num_passes]
-    tokens, pairs, most, chunks, num_finished = 0, 0, 0, 0, 0
+    dp, tokens, num_finishing = setup.dp, 0, 0
     cost_sum, cost_max = 0.0, 0.0
-    for d in range(dp):  # nothing depends on which ranks are empty: no branch to mispredict
-        rank = w.ranks[i * dp + d]
-        if setup.record_ranks:
-            w.pass_tokens[w.clock.num_passes * dp + d] = rank.pass_tokens
-            w.pass_pairs[w.clock.num_passes * dp + d] = rank.pass_pairs
-        rank.done_tokens += rank.pass_tokens
-        tokens += rank.pass_tokens
-        pairs += rank.pass_pairs
-        chunks += rank.num_chunks
-        num_finished += rank.num_finishing
-        most = max(most, rank.pass_tokens)
-        cost = rank_cost_s(w.timing, rank.pass_tokens, rank.pass_pairs)
+    for k in range(i * dp, (i + 1) * dp):  # which ranks are empty makes no difference: no branch
+        share = w.shares[k]
+        share.done_tokens += share.tokens
+        tokens += share.tokens
+        num_finishing += share.num_finishing
+        cost = rank_cost_s(w.timing, share.tokens, share.pairs)
         cost_sum += cost
         cost_max = max(cost_max, cost)
-        if signal >= 0:
-            w.signal_tokens[signal * dp + d] = rank.done_tokens
-    if num_finished > 0:
+    if w.agent.keeps_records:
+        _record_pass(w, i, cost_sum, cost_max)
+    if num_finishing > 0:
         _give_first_tokens(w, i)
+    tally_pass(w, tokens, dp * cost_max - cost_sum)
+    if signal >= 0:
+        for d in range(dp):
+            w.signal_tokens[signal * dp + d] = w.shares[i * dp + d].done_tokens
+        w.signals[signal].tokens = tokens
+        push_event(w, w.clock.now_s + setup.signal_delay_s, _SIGNAL, i, signal, 0, 0)
+    instance.pass_index += 1
+    consider_start(w, i)
+
+
+@inlined
+def _record_pass(w, i, cost_sum, cost_max):  # type: ignore[no-untyped-def]
+    """Write the row of the pass that ends now."""
+    dp, number, instance = w.setup.dp, w.clock.num_passes, w.instances[i]
+    tokens, pairs, most, chunks, num_finished = 0, 0, 0, 0, 0
+    for d in range(dp):
+        share = w.shares[i * dp + d]
+        tokens += share.tokens
+        pairs += share.pairs
+        most = max(most, share.tokens)
+        chunks += share.num_chunks
+        num_finished += share.num_finishing
+        if w.setup.record_ranks:
+            w.pass_tokens[number * dp + d] = share.tokens
+            w.pass_pairs[number * dp + d] = share.pairs
+    row = w.passes[number]
     row.started_at_s = instance.started_at_s
     row.ended_at_s = w.clock.now_s
     row.instance = i
@@ -252,20 +271,14 @@ def finish_pass(w, i):  # type: ignore[no-untyped-def]
     row.num_requests = chunks
     row.cost_sum_s = cost_sum
     row.cost_max_s = cost_max
-    w.clock.num_passes += 1
-    tally_pass(w, tokens, dp * cost_max - cost_sum)
-    if signal >= 0:
-        w.signals[signal].tokens = tokens
-        push_event(w, w.clock.now_s + setup.signal_delay_s, _SIGNAL, i, signal, 0, 0)
-    instance.pass_index += 1
-    consider_start(w, i)
+    w.clock.num_passes = number + 1
 
 
 @inlined
 def _give_first_tokens(w, i):  # type: ignore[no-untyped-def]
     """Give first tokens to the prompts that end in the running pass of instance `i`."""
     for k in range(i * w.setup.dp, (i + 1) * w.setup.dp):
-        if w.ranks[k].num_finishing > 0:
+        if w.shares[k].num_finishing > 0:
             _finish_share(w, k)
 
 
@@ -274,7 +287,7 @@ def _finish_share(w, k):  # type: ignore[no-untyped-def]
     rank = w.ranks[k]
     r = rank.pass_head
     done_before = rank.pass_head_done
-    for _ in range(rank.num_finishing):
+    for _ in range(w.shares[k].num_finishing):
         request = w.requests[r]
         request.first_token_at_s = w.clock.now_s
         tally_first_token(w, r, w.setup.num_decode > 0 and request.output_tokens > 1)

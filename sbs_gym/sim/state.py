@@ -148,15 +148,19 @@ INSTANCE = dtype_of(
 # Truth of a rank.
 RANK = dtype_of(
     ("queued_tokens", np.int64),
-    ("done_tokens", np.int64),  # in finished passes
-    ("pass_tokens", np.int64),
-    ("pass_pairs", np.int64),  # sum of q * (2 * context + q)
     ("head_done", np.int64),  # tokens of the head that are done or in the running pass
     ("head", np.int32),  # first request with tokens not yet in a pass; -1 for none
     ("pass_head", np.int32),  # first request that the running pass completes
+    ("pass_head_done", np.int64),  # tokens of `pass_head` done before the running pass
+)
+
+# Its share in the running pass; the last one's while none runs.
+SHARE = dtype_of(
+    ("tokens", np.int64),
+    ("pairs", np.int64),  # sum of q * (2 * context + q)
     ("num_finishing", np.int32),
     ("num_chunks", np.int32),
-    ("pass_head_done", np.int64),  # tokens of `pass_head` done before the running pass
+    ("done_tokens", np.int64),  # of all finished passes
 )
 
 # KV room and network card of a prefill rank; of no use where decode is not modelled.
@@ -196,12 +200,11 @@ VIEW = dtype_of(
 RANK_VIEW = dtype_of(
     ("sent_tokens", np.int64),
     ("acked_tokens", np.int64),
-    ("assumed_tokens", np.int64),
     ("last_tokens", np.int64),  # of the last release
-    ("run_tokens", np.int64),
-    ("leftover_tokens", np.int64),
-    ("num_unacked", np.int64),
-    ("head_done", np.int64),
+    ("assumed_tokens", np.int32),
+    ("run_tokens", np.int32),
+    ("num_unacked", np.int32),
+    ("head_done", np.int32),
     ("head", np.int32),  # first request not fully acked; -1 for none
     ("tail", np.int32),  # last request ever sent there
 )
@@ -235,10 +238,12 @@ class World(NamedTuple):
     requests: NDArray[Any]  # (num_requests,)
     instances: NDArray[Any]  # (num_prefill,)
     ranks: NDArray[Any]  # (num_prefill * dp,)
+    shares: NDArray[Any]  # (num_prefill * dp,)
     rank_kv: NDArray[Any]  # (num_prefill * dp,)
     starts: NDArray[np.int64]  # instances in the order in which they start a pass, (num_prefill,)
     views: NDArray[Any]  # (num_prefill,)
     rank_views: NDArray[Any]  # (num_prefill * dp,)
+    leftovers: NDArray[np.int64]  # tokens behind the believed pass by rank, (num_prefill * dp,)
     events: NDArray[Any]  # binary heap, (capacity,)
     signals: NDArray[Any]  # ring, (capacity,)
     signal_tokens: NDArray[np.int64]  # (capacity * dp,)

@@ -200,7 +200,7 @@ def _expect_pass(w, i, start_s, without_last, budget):  # type: ignore[no-untype
             tokens = w.scratch_tokens[d]
         known.run_tokens = tokens
         left = max(0, work - tokens)
-        known.leftover_tokens = left
+        w.leftovers[i * dp + d] = left
         total += left
         in_chunks += capped(left, chunk)
     view.leftover_tokens = total
@@ -279,7 +279,7 @@ def refresh_leftovers(w, i):  # type: ignore[no-untyped-def]
         left = known.sent_tokens - known.acked_tokens
         if gated:
             left = max(0, left - known.run_tokens - known.assumed_tokens)
-        known.leftover_tokens = left
+        w.leftovers[k] = left
         total += left
         in_chunks += capped(left, chunk)
     view.leftover_tokens = total
@@ -293,7 +293,7 @@ def leftover_cost(w, k, behind):  # type: ignore[no-untyped-def]
     `behind` tokens have been placed there since the leftover was measured.
     """
     known = w.rank_views[k]
-    left = known.leftover_tokens
+    left = w.leftovers[k]
     if left == 0:
         return 0.0
     ahead = known.sent_tokens - behind - known.acked_tokens - left

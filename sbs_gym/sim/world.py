@@ -72,10 +72,12 @@ def build_world(
         requests=_requests(table),
         instances=_instances(num, cluster.chunk_tokens),
         ranks=_ranks(num * dp),
+        shares=np.zeros(num * dp, dtype=state.SHARE),
         rank_kv=_rank_kv(num * dp, int(setup.prefill_kv_tokens)),
         starts=np.zeros(num, dtype=np.int64),
         views=_views(num, cluster.chunk_tokens),
         rank_views=_rank_views(num * dp),
+        leftovers=np.zeros(num * dp, dtype=np.int64),
         events=np.zeros(capacity, dtype=state.EVENT),
         signals=np.zeros(signals, dtype=state.SIGNAL),
         signal_tokens=np.zeros(signals * dp, dtype=np.int64),
@@ -94,7 +96,7 @@ def build_world(
         **decode_arrays(
             count, setup, decode_timing, capacity=capacity, record_ranks=terms.record_ranks
         ),
-        agent=_one(agent_state.AGENT, answer=-1, left=-1),
+        agent=_one(agent_state.AGENT, answer=-1, left=-1, keeps_records=1),
         tally=_one(agent_state.TALLY),
         sight=_one(agent_state.SIGHT, report_sample_at_s=-math.inf),
         arrivals_per_s=np.zeros(agent_state.NUM_BINS, dtype=agent_state.SECOND),

@@ -12,7 +12,7 @@ from sbs_gym.jit import _unseen_by_compiled_code
 
 PACKAGE = Path(__file__).parents[2] / "sbs_gym"
 # What a scheduler may not see: the engines' state, and what a request is yet to become.
-TRUTH = {"instances", "ranks", "signals", "events"}
+TRUTH = {"instances", "ranks", "shares", "signals", "events"}
 TRUTH |= {"engines", "decode_ranks", "decodes", "running", "reports"}
 FUTURE = {"output_tokens", "first_token_at_s", "prefill_started_at_s", "delivered_at_s"}
 FUTURE |= {"finished_at_s", "finish_step", "transferred_at_s", "kv_free_tokens", "free_blocks"}
