@@ -8,8 +8,8 @@ from sbs_gym.schedulers.placement import choose_decode_rank
 from sbs_gym.schedulers.questions import may_leave
 from sbs_gym.schedulers.rules import LimitAction
 from sbs_gym.sim.agent_state import Question
-from sbs_gym.sim.blocks import rows_at
 from sbs_gym.sim.buffer import oldest_in_buffer, past_limit
+from sbs_gym.sim.rows import rows_at
 from sbs_gym.sim.view import begin_release
 
 _RELEASE, _PREFILL = int(Question.RELEASE), int(Question.PREFILL)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sbs_gym.sim.blocks import CACHE_LINE, blocks_of, write_block
-from sbs_gym.sim.state import OF_TIMING, World
+from sbs_gym.sim.rows import CACHE_LINE, blocks_of, write_block
+from sbs_gym.sim.state import World
 
+SHARED = ("timing", "table", "decode_timing", "decode_table")  # the same for all of a timing
 _PER_REQUEST = ("requests", "keys", "heap", "log", "waiting", "decodes")
 _BY_REQUEST = ("requests", "decodes")  # of them, those in the order of arrival
 # What every step touches, in front; of events only those under way.
@@ -61,11 +62,11 @@ class Arena:
         memory = np.zeros(count * size + _LINE, dtype=np.uint8)
         start = -memory.ctypes.data % _LINE
         self._rows = memory[start : start + count * size].reshape(count, size)
-        self._shared = {name: getattr(template, name) for name in OF_TIMING}
+        self._shared = {name: getattr(template, name) for name in SHARED}
         self.worlds = [self._view(e) for e in range(count)]
         for e in range(count):
             self._write(e, template)
-        self.blocks = blocks_of(self.worlds, self._rows)
+        self.blocks = blocks_of(self.worlds)
 
     @property
     def num_slots(self) -> int:
@@ -97,7 +98,7 @@ class Arena:
     def restore(self, e: int, blank: Blank) -> None:
         """Bring world `e` to time 0; its requests are still those of before."""
         self._rows[e, : self._small_bytes] = blank.small
-        if any(blank.shared[name] is not getattr(self.worlds[e], name) for name in OF_TIMING):
+        if any(blank.shared[name] is not getattr(self.worlds[e], name) for name in SHARED):
             self.worlds[e] = self.worlds[e]._replace(**blank.shared)
             write_block(self.blocks, e, self.worlds[e])
 
@@ -109,7 +110,7 @@ class Arena:
             used = slice(offset, offset + min(length, num_requests) * dtype.itemsize)
             self._rows[to, used] = self._rows[origin, used]
         self.worlds[to] = self.worlds[to]._replace(
-            **{name: getattr(self.worlds[origin], name) for name in OF_TIMING}
+            **{name: getattr(self.worlds[origin], name) for name in SHARED}
         )
         write_block(self.blocks, to, self.worlds[to])
 
@@ -137,7 +138,7 @@ class Arena:
         for e, world in enumerate(self.worlds):
             moved._write(e, world)
             moved.worlds[e] = moved.worlds[e]._replace(
-                **{name: getattr(world, name) for name in OF_TIMING}
+                **{name: getattr(world, name) for name in SHARED}
             )
             write_block(moved.blocks, e, moved.worlds[e])
         return moved
@@ -170,7 +171,7 @@ def _longest(worlds: list[World]) -> World:
     arrays = {
         name: max((getattr(world, name) for world in worlds), key=np.size)
         for name in World._fields
-        if name not in OF_TIMING
+        if name not in SHARED
     }
     return worlds[0]._replace(**arrays)
 
@@ -181,7 +182,7 @@ def _layout(template: World) -> tuple[dict[str, tuple[int, int, np.dtype[Any]]],
     The length of a single record is -1.
     """
     front = (*_HOT, *(_HOT_WITH_DECODE if template.setup.num_decode > 0 else ()), "events")
-    rest = [name for name in World._fields if name not in (*front, *OF_TIMING, *_PER_REQUEST)]
+    rest = [name for name in World._fields if name not in (*front, *SHARED, *_PER_REQUEST)]
     names = [*front, *rest, *_PER_REQUEST]
     places: dict[str, tuple[int, int, np.dtype[Any]]] = {}
     offset, small_bytes = 0, 0

@@ -7,8 +7,8 @@ from sbs_gym.batch.stepping import give_answer
 from sbs_gym.jit import compiled
 from sbs_gym.schedulers.learned.playing import let_network_answer
 from sbs_gym.schedulers.questions import answer, is_legal
-from sbs_gym.sim.blocks import rows_at
 from sbs_gym.sim.codes import Status
+from sbs_gym.sim.rows import rows_at
 from sbs_gym.sim.tally import clear, let_time_pass
 
 _DONE, _DECISION_DUE = int(Status.DONE), int(Status.DECISION_DUE)

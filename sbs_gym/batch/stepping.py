@@ -12,9 +12,9 @@ from sbs_gym.schedulers.questions import answer, first_legal_from, is_legal
 from sbs_gym.schedulers.release import revise_timer
 from sbs_gym.schedulers.seat import let_agent_answer
 from sbs_gym.sim.agent_state import TERMS, Pause, Question, Stage
-from sbs_gym.sim.blocks import fetch, fetch_word, rows_at
 from sbs_gym.sim.codes import Status
 from sbs_gym.sim.encoder import observe
+from sbs_gym.sim.rows import fetch, fetch_word, rows_at
 from sbs_gym.sim.state import dtype_of
 from sbs_gym.sim.tally import clear, let_time_pass
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sbs_gym.batch.arena import Arena
+from sbs_gym.batch.arena import SHARED, Arena
 from sbs_gym.errors import ConfigError
-from sbs_gym.sim.state import OF_TIMING, World
+from sbs_gym.sim.state import World
 
 _DRAWN = ("arrived_at_s", "input_tokens", "output_tokens")  # of a request: in its table
 _FAST = 1  # level of compression; higher ones take three times as long
@@ -80,7 +80,7 @@ def unpack_row(arena: Arena, row: int, packed: NDArray[np.uint8]) -> None:
 
 def _kept_whole(world: World) -> list[str]:
     """Return the fields that are kept with all their rows; some belong to the timing."""
-    elsewhere = (*OF_TIMING, *_rows_in_use(world))
+    elsewhere = (*SHARED, *_rows_in_use(world))
     return [name for name in world._fields if name not in elsewhere]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sbs_gym.jit import compiled
 from sbs_gym.schedulers.questions import answer, has_room, is_legal
 from sbs_gym.sim.agent_state import Question
-from sbs_gym.sim.blocks import rows_at
 from sbs_gym.sim.reports import known_blocks, known_kv_tokens, known_requests, known_waiting
+from sbs_gym.sim.rows import rows_at
 
 _DECODE = int(Question.DECODE)
 

@@ -17,10 +17,10 @@ from sbs_gym.schedulers.learned.playing import learner_for
 from sbs_gym.schedulers.rules import encode_rules
 from sbs_gym.schedulers.serve import play
 from sbs_gym.sim.agent_state import Question
-from sbs_gym.sim.blocks import blocks_of, write_block
 from sbs_gym.sim.codes import Order, Status
 from sbs_gym.sim.decode_world import grow_steps
 from sbs_gym.sim.records import RunRecords
+from sbs_gym.sim.rows import blocks_of, write_block
 from sbs_gym.sim.state import World
 from sbs_gym.sim.world import (
     Terms,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sbs_gym.jit import compiled
 from sbs_gym.schedulers.placement import run_placement
 from sbs_gym.schedulers.release import run_round
-from sbs_gym.sim.blocks import rows_at
 from sbs_gym.sim.codes import Phase, Status
 from sbs_gym.sim.loop import advance, room_for_releases
+from sbs_gym.sim.rows import rows_at
 
 _AFTER_ROUND, _AFTER_PLACEMENT = int(Phase.AFTER_ROUND), int(Phase.AFTER_PLACEMENT)
 _ROUND_DUE, _PLACEMENT_DUE = int(Status.ROUND_DUE), int(Status.PLACEMENT_DUE)

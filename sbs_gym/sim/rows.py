@@ -4,20 +4,24 @@ A numba array is a structure of seven words or more, copied at every call that i
 numba counts references to it at nearly every use, atomically. Measured on the loop, that took most
 of a run and of the compilation. Inside one call from Python the caller keeps the arrays alive, so
 the compiled loop works on `Rows`: bare addresses that can be indexed, and nothing else, and on
-`Table` where an array has two dimensions. A block of words per world says where they are, a
+`Table` where an array has two dimensions. They stand in one block per world, written once, a
 `RowsWorld`, whose address is all that functions hand on: handing on the addresses one by one took a
 quarter of the compilation, and taking a World apart costs a call from Python as much as a whole
 step of an environment. As plain Python (NUMBA_DISABLE_JIT=1) the same code indexes the arrays
-themselves. sim/blocks.py writes the blocks.
+themselves.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
+from numba import typeof
 from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.imputils import lower_builtin, lower_getattr, lower_getattr_generic
@@ -28,10 +32,14 @@ from numba.core.typing.templates import (
     infer_global,
     signature,
 )
-from numba.extending import register_model
+from numba.extending import intrinsic, register_model
+from numba.np.arrayobj import make_array
 
-from sbs_gym.sim.state import OF_TIMING
+from sbs_gym.jit import PURE_PYTHON, compiled
+from sbs_gym.sim.state import World
+from sbs_gym.sim.world import example_world
 
+CACHE_LINE = 64  # bytes
 _BYTES = ir.IntType(8).as_pointer()
 _WORD = ir.IntType(64)
 
@@ -71,8 +79,7 @@ class _SetRow(AbstractTemplate):
         return None
 
 
-def row_pointer(context: Any, builder: Any, rows: Rows, base: Any, index: Any) -> Any:
-    """Return the address of row `index`, as a pointer to what stands there."""
+def _row_pointer(context: Any, builder: Any, rows: Rows, base: Any, index: Any) -> Any:
     if isinstance(rows.dtype, types.Record):
         size = rows.dtype.size
     else:
@@ -84,7 +91,7 @@ def row_pointer(context: Any, builder: Any, rows: Rows, base: Any, index: Any) -
 
 @lower_builtin(operator.getitem, Rows, types.intp)
 def _lower_get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    pointer = row_pointer(context, builder, sig.args[0], *args)
+    pointer = _row_pointer(context, builder, sig.args[0], *args)
     if isinstance(sig.args[0].dtype, types.Record):
         return builder.bitcast(pointer, context.get_value_type(sig.args[0].dtype))
     return context.unpack_value(builder, sig.args[0].dtype, pointer)
@@ -93,7 +100,7 @@ def _lower_get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 @lower_builtin(operator.setitem, Rows, types.intp, types.Any)
 def _lower_set(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     base, index, value = args
-    pointer = row_pointer(context, builder, sig.args[0], base, index)
+    pointer = _row_pointer(context, builder, sig.args[0], base, index)
     context.pack_value(builder, sig.args[0].dtype, value, pointer)
     return context.get_dummy_value()
 
@@ -155,37 +162,18 @@ def _never_changes(builder: Any, loaded: Any) -> Any:
 
 
 class RowsWorld(types.Type):
-    """The numba type of a World of rows: the address of its block.
-
-    The words of a block: an address, the base; the address of the layout; what the timing is made
-    of, which has a place of its own; and a layout, how far from the base every other field begins.
-    Worlds whose arrays lie alike share a layout, so that only two words of each have to be read.
-
-    Attributes:
-        fields: Type of every field by name.
-        own: Word of each field that has a place of its own.
-        layout: Place in the layout of every other field.
-        layout_at: First word of the layout.
-        num_words: Words of a block.
-    """
-
-    BASE, LAYOUT = 0, 1
+    """The numba type of a World of rows: the address of a block with one entry per field."""
 
     def __init__(self, fields: tuple[tuple[str, types.Type], ...]) -> None:
         self.fields = dict(fields)
-        self.own: dict[str, int] = {}
-        self.layout_at = 2
-        for name in OF_TIMING:
-            self.own[name] = self.layout_at
-            self.layout_at += 3 if isinstance(self.fields[name], Table) else 1
-        others = [name for name in self.fields if name not in self.own]
-        self.layout = {name: place for place, name in enumerate(others)}
-        self.num_words = self.layout_at + len(others)
         super().__init__(name=f"World{_digest(fields)}")
 
-    def word_of(self, name: str) -> int:
-        """Return the word of the block in which the field stands, or its distance from the base."""
-        return self.own[name] if name in self.own else self.layout_at + self.layout[name]
+    def layout(self, context: Any) -> ir.LiteralStructType:
+        """Return the block's type."""
+        return ir.LiteralStructType(
+            Table.HEADER if isinstance(kind, Table) else context.get_value_type(kind)
+            for kind in self.fields.values()
+        )
 
 
 @register_model(RowsWorld)
@@ -203,29 +191,15 @@ class _FieldOfWorld(AttributeTemplate):
 
 
 @lower_getattr_generic(RowsWorld)
-def _lower_field(context: Any, builder: Any, world: RowsWorld, block: Any, name: str) -> Any:
-    kind = context.get_value_type(world.fields[name])
-    if name in world.own:
-        place = _word(builder, block, world.own[name])
-        if isinstance(world.fields[name], Table):
-            return builder.bitcast(place, kind)
-        return _read_word(builder, block, world.own[name], kind)
-    base = _read_word(builder, block, world.BASE, _BYTES)
-    layout = _read_word(builder, block, world.LAYOUT, _BYTES)
-    distance = _read_word(builder, layout, world.layout[name], _WORD)
-    return builder.bitcast(builder.gep(base, [distance]), kind)
+def _lower_field(context: Any, builder: Any, world: RowsWorld, value: Any, name: str) -> Any:
+    block = builder.bitcast(value, world.layout(context).as_pointer())
+    entry = cgutils.gep_inbounds(builder, block, 0, list(world.fields).index(name))
+    if isinstance(world.fields[name], Table):
+        return entry
+    return _never_changes(builder, builder.load(entry))
 
 
-def _word(builder: Any, words: Any, number: int) -> Any:
-    return builder.gep(words, [ir.Constant(_WORD, number * (_WORD.width // 8))])
-
-
-def _read_word(builder: Any, words: Any, number: int, kind: Any) -> Any:
-    place = builder.bitcast(_word(builder, words, number), kind.as_pointer())
-    return _never_changes(builder, builder.load(place))
-
-
-def kinds_of(world: Any) -> tuple[tuple[str, types.Type], ...]:
+def _fields(world: Any) -> tuple[tuple[str, types.Type], ...]:
     """Return name and type of every field of a World as compiled code sees it."""
     return tuple(
         (name, _kind_in_world(kind))
@@ -237,3 +211,132 @@ def _kind_in_world(kind: types.Type) -> types.Type:
     if not isinstance(kind, types.Array):
         return kind
     return Rows(kind.dtype) if kind.ndim == 1 else Table(kind.dtype)
+
+
+@functools.cache
+def _rows_type() -> RowsWorld:
+    """Return the type of every world; that of an example, for all have the same fields."""
+    return RowsWorld(_fields(typeof(example_world())))
+
+
+@intrinsic
+def _write_block(_typing_context: Any, world: Any, blocks: Any, e: Any) -> Any:
+    kinds = [kind for _, kind in _fields(world)]
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        block = _address(context, builder, sig.args[1], args[1], args[2])
+        block = builder.bitcast(block, _rows_type().layout(context).as_pointer())
+        for place, (given, wanted) in enumerate(zip(world.types, kinds, strict=True)):
+            value = builder.extract_value(args[0], place)
+            if isinstance(given, types.Array):
+                array = make_array(given)(context, builder, value)
+                value = builder.bitcast(array.data, _BYTES)
+                if isinstance(wanted, Table):
+                    shape = cgutils.unpack_tuple(builder, array.shape, 2)
+                    value = cgutils.make_anonymous_struct(builder, [value, *shape], Table.HEADER)
+            builder.store(value, cgutils.gep_inbounds(builder, block, 0, place))
+        return context.get_dummy_value()
+
+    return types.none(world, blocks, types.intp), build
+
+
+@intrinsic
+def _rows_at(_typing_context: Any, blocks: Any, e: Any) -> Any:
+    def address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _address(context, builder, sig.args[0], *args)
+
+    return _rows_type()(blocks, types.intp), address
+
+
+def _address(context: Any, builder: Any, kind: Any, blocks: Any, e: Any) -> Any:
+    """Return where the block of world `e` begins."""
+    array = make_array(kind)(context, builder, blocks)
+    stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]
+    first = builder.bitcast(array.data, _BYTES)
+    return builder.gep(first, [builder.mul(e, stride)])
+
+
+@compiled
+def _write(world, blocks, e):  # type: ignore[no-untyped-def]
+    _write_block(world, blocks, e)
+
+
+def _words() -> int:
+    """Return the words of a block: one for an address, three for a table."""
+    return sum(3 if isinstance(kind, Table) else 1 for kind in _rows_type().fields.values())
+
+
+def blocks_of(worlds: Sequence[World]) -> Any:
+    """Return what compiled code takes for a batch of worlds; the caller keeps the worlds alive.
+
+    One row per world with the addresses of its arrays, int64; as plain Python, the worlds.
+    """
+    if PURE_PYTHON:
+        return list(worlds)
+    blocks = np.zeros((len(worlds), _words()), dtype=np.int64)
+    for e, world in enumerate(worlds):
+        _write(world, blocks, e)
+    return blocks
+
+
+def write_block(blocks: Any, e: int, world: World) -> None:
+    """Let entry `e` of `blocks` stand for another world."""
+    if PURE_PYTHON:
+        blocks[e] = world
+    else:
+        _write(world, blocks, e)
+
+
+@intrinsic
+def _fetch(_typing_context: Any, rows: Any, num_lines: Any) -> Any:
+    """Ask the cache for the lines behind an address."""
+
+    def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        base = builder.bitcast(args[0], _BYTES)
+        with cgutils.for_range(builder, args[1]) as loop:
+            offset = builder.mul(loop.index, ir.Constant(loop.index.type, CACHE_LINE))
+            _prefetch(builder, builder.gep(base, [offset]))
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp), ask
+
+
+@intrinsic
+def _fetch_word(_typing_context: Any, rows: Any, index: Any) -> Any:
+    """Ask the cache for the line of a number in an array."""
+
+    def ask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _row_pointer(context, builder, sig.args[0], *args)
+        _prefetch(builder, builder.bitcast(pointer, _BYTES))
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp), ask
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    word = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [_BYTES, word, word, word])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    will_write, stays, is_data = (ir.Constant(word, n) for n in (1, 3, 1))
+    builder.call(prefetch, [pointer, will_write, stays, is_data])
+
+
+def _fetch_no_word(rows: Any, index: int) -> None:
+    pass
+
+
+fetch_word = _fetch_no_word if PURE_PYTHON else _fetch_word
+
+
+def _fetch_nothing(rows: Any, num_lines: int) -> None:
+    pass
+
+
+fetch = _fetch_nothing if PURE_PYTHON else _fetch
+
+
+def _world_itself(worlds: Any, e: int) -> Any:
+    return worlds[e]
+
+
+rows_at = _world_itself if PURE_PYTHON else _rows_at

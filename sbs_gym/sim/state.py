@@ -229,10 +229,6 @@ SIGNAL = dtype_of(
 )
 
 
-# What a World has of its timing model: the same for all worlds of a timing, and never written.
-OF_TIMING = ("timing", "table", "decode_timing", "decode_table")
-
-
 class World(NamedTuple):
     """All arrays of one run, handed as one argument from function to function."""
 

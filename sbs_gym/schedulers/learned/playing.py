@@ -17,9 +17,9 @@ from sbs_gym.schedulers.questions import NUM_MULTIPLIERS, answer, is_legal
 from sbs_gym.schedulers.seat import let_agent_answer, seat_agent
 from sbs_gym.schedulers.serve import serve
 from sbs_gym.sim.agent_state import Question
-from sbs_gym.sim.blocks import rows_at
 from sbs_gym.sim.codes import Status
 from sbs_gym.sim.encoder import observe
+from sbs_gym.sim.rows import rows_at
 from sbs_gym.sim.state import World
 from sbs_gym.timing.model import TimingModel
 
