@@ -17,27 +17,28 @@ from sbs_gym.sim.state import World
 SHARED = ("timing", "table", "decode_timing", "decode_table")  # the same for all of a timing
 _PER_REQUEST = ("requests", "keys", "heap", "log", "waiting", "decodes")
 _BY_REQUEST = ("requests", "decodes")  # of them, those in the order of arrival
-# What every step touches, in front; of events only those under way.
+# What every step touches, in front, as far as the ranks in the order in which stepping.py fetches
+# it; of events only those under way.
 _HOT = (
     "setup",
     "clock",
     "buffer",
-    "instances",
-    "ranks",
-    "shares",
-    "starts",
+    "agent",
+    "tally",
+    "sight",
     "views",
-    "rank_views",
+    "instances",
     "leftovers",
+    "shares",
+    "ranks",
+    "starts",
+    "rank_views",
     "signals",
     "signal_tokens",
     "scratch_tokens",
     "scratch_pairs",
     "room",
     "load",
-    "agent",
-    "tally",
-    "sight",
 )
 _HOT_WITH_DECODE = (
     "rank_kv",

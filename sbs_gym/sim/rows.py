@@ -25,6 +25,7 @@ from numba import typeof
 from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.imputils import lower_builtin, lower_getattr, lower_getattr_generic
+from numba.core.types.containers import BaseTuple, UniTuple
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
@@ -124,12 +125,12 @@ class _TableModel(models.PrimitiveModel):
 @infer_global(operator.getitem)
 class _GetCell(AbstractTemplate):
     def generic(self, args: Any, kwargs: Any) -> Any:
-        if len(args) == 2 and isinstance(args[0], Table) and isinstance(args[1], types.BaseTuple):
-            return signature(args[0].dtype, args[0], types.UniTuple(types.intp, 2))
+        if len(args) == 2 and isinstance(args[0], Table) and isinstance(args[1], BaseTuple):
+            return signature(args[0].dtype, args[0], UniTuple(types.intp, 2))
         return None
 
 
-@lower_builtin(operator.getitem, Table, types.UniTuple(types.intp, 2))
+@lower_builtin(operator.getitem, Table, UniTuple(types.intp, 2))
 def _lower_cell(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     row, column = cgutils.unpack_tuple(builder, args[1], 2)
     place = builder.add(builder.mul(row, _header(builder, args[0], 2)), column)
@@ -142,8 +143,8 @@ def _lower_cell(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 class _ShapeOfTable(AttributeTemplate):
     key = Table
 
-    def resolve_shape(self, table: Table) -> types.Type:
-        return types.UniTuple(types.intp, 2)
+    def resolve_shape(self, table: Table) -> Any:
+        return UniTuple(types.intp, 2)
 
 
 @lower_getattr(Table, "shape")
