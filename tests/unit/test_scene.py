@@ -84,7 +84,7 @@ def test_every_token_that_arrived_is_shown_once(name, scheduler):
             one.pass_tokens.sum() + one.queued_tokens.sum() + one.coming_tokens
             for one in scene.instances
         )
-        assert shown + world.ranks["done_tokens"].sum() == arrived
+        assert shown + world.shares["done_tokens"].sum() == arrived
         assert scene.now_s == instant_s
 
 
