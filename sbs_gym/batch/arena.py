@@ -17,9 +17,8 @@ from sbs_gym.sim.state import World
 SHARED = ("timing", "table", "decode_timing", "decode_table")  # the same for all of a timing
 _PER_REQUEST = ("requests", "keys", "heap", "log", "waiting", "decodes")
 _BY_REQUEST = ("requests", "decodes")  # of them, those in the order of arrival
-# What every step touches, in front, as far as the ranks in the order in which stepping.py fetches
-# it; of events only those under way.
-_HOT = (
+# What every step touches, in front; of events only those under way.
+_FETCHED = (
     "setup",
     "clock",
     "buffer",
@@ -31,6 +30,9 @@ _HOT = (
     "leftovers",
     "shares",
     "ranks",
+)
+_HOT = (
+    *_FETCHED,
     "starts",
     "rank_views",
     "signals",
@@ -48,6 +50,7 @@ _HOT_WITH_DECODE = (
     "candidates",
 )
 _LINE = CACHE_LINE  # every array starts on a cache line of its own
+_MOST_FRONT_LINES = 96
 
 
 class Arena:
@@ -56,6 +59,8 @@ class Arena:
     Attributes:
         worlds: Views on the rows, one World each.
         blocks: The same for compiled code; see sim/rows.py.
+        front_lines: Cache lines at the beginning of a row that a step is sure to touch, or nearly;
+            of a large cluster the first instances.
     """
 
     def __init__(self, template: World, count: int) -> None:
@@ -68,6 +73,8 @@ class Arena:
         for e in range(count):
             self._write(e, template)
         self.blocks = blocks_of(self.worlds)
+        behind = self._places[_HOT[len(_FETCHED)]][0]
+        self.front_lines = min(behind // _LINE, _MOST_FRONT_LINES)
 
     @property
     def num_slots(self) -> int:

@@ -11,11 +11,11 @@ from sbs_gym.jit import compiled, inlined
 from sbs_gym.schedulers.questions import answer, first_legal_from, is_legal
 from sbs_gym.schedulers.release import revise_timer
 from sbs_gym.schedulers.seat import let_agent_answer
-from sbs_gym.sim import state
-from sbs_gym.sim.agent_state import AGENT, SIGHT, TALLY, TERMS, Pause, Question, Stage
+from sbs_gym.sim.agent_state import TERMS, Pause, Question, Stage
 from sbs_gym.sim.codes import Status
 from sbs_gym.sim.encoder import observe
-from sbs_gym.sim.rows import CACHE_LINE, fetch, fetch_word, rows_at
+from sbs_gym.sim.rows import fetch, fetch_word, rows_at
+from sbs_gym.sim.state import dtype_of
 from sbs_gym.sim.tally import clear, let_time_pass
 
 _ASKED, _STARTING, _RUNNING = int(Stage.ASKED), int(Stage.STARTING), int(Stage.RUNNING)
@@ -24,17 +24,11 @@ _NOWHERE, _OUTSIDE = int(Pause.NOWHERE), int(Pause.OUTSIDE)
 _RELEASE = int(Question.RELEASE)
 _DONE, _DECISION_DUE = int(Status.DONE), int(Status.DECISION_DUE)
 
-# Lines to fetch ahead: the records of which there is one, which stand in front of a row; requests
-# in flight and the next to arrive. Of a large cluster the first instances.
-_RECORDS = (state.SETUP, state.CLOCK, state.BUFFER, AGENT, TALLY, SIGHT)
-_RECORD_LINES = sum(-(-record.itemsize // CACHE_LINE) for record in _RECORDS)
-_INSTANCE_BYTES = state.VIEW.itemsize + state.INSTANCE.itemsize
-_RANK_BYTES = state.SHARE.itemsize + state.RANK.itemsize + 8  # and its leftover
-_MOST_LINES = 96
-_REQUESTS_BEHIND, _REQUEST_LINES = 20, 27
+_REQUESTS_BEHIND, _REQUEST_LINES = 20, 27  # those in flight, and the next to arrive
+_FETCHED_EVENTS = 3
 
 # What a step of one environment gave.
-OUTCOME = state.dtype_of(
+OUTCOME = dtype_of(
     ("status", np.int64),  # Status: DECISION_DUE or DONE; else an array is full
     ("reward", np.float64),  # weighted, discounted within the step, less the shadow's
     ("elapsed_s", np.float64),
@@ -48,7 +42,7 @@ OUTCOME = state.dtype_of(
 
 @compiled
 def step_worlds(  # type: ignore[no-untyped-def]
-    blocks, rules, first, end, shadows, actions, values, outcomes, seen, legal
+    blocks, front_lines, rules, first, end, shadows, actions, values, outcomes, seen, legal
 ):
     """Bring environments [first, end) to their next question or their end.
 
@@ -56,6 +50,7 @@ def step_worlds(  # type: ignore[no-untyped-def]
 
     Args:
         blocks: Of the worlds, and behind them of their shadows; see sim/rows.py.
+        front_lines: Of the memory of a world, those to fetch ahead; see `Arena`.
         rules: RULES records of background and shadow, shape (2,).
         first: First environment.
         end: One past the last environment.
@@ -69,7 +64,7 @@ def step_worlds(  # type: ignore[no-untyped-def]
     num_full = 0
     for e in range(first, end):
         w = rows_at(blocks, e)
-        _fetch_next(blocks, e, end, w.setup)
+        _fetch_next(blocks, e, end, front_lines)
         # Without a shadow its place is taken by the world itself, and never looked at.
         _step(w, rows_at(blocks, shadows + e), rules, e, shadows, actions[e], values[e], outcomes)
         status = outcomes[e].status
@@ -84,16 +79,15 @@ def step_worlds(  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _fetch_next(blocks, e, end, setup):  # type: ignore[no-untyped-def]
+def _fetch_next(blocks, e, end, front_lines):  # type: ignore[no-untyped-def]
     """Ask the cache for the next worlds: 256 of them are larger than it.
 
     What says which requests are looked at has to be there first: it is asked for a world earlier.
     """
     if e + 2 < end:
         w = rows_at(blocks, e + 2)
-        ranks = _INSTANCE_BYTES + setup.dp * _RANK_BYTES
-        fetch(w.setup, min(_RECORD_LINES + setup.num_prefill * ranks // CACHE_LINE, _MOST_LINES))
-        for event in range(3):
+        fetch(w.setup, front_lines)
+        for event in range(_FETCHED_EVENTS):
             fetch_word(w.events, event)
     if e + 1 < end:
         w = rows_at(blocks, e + 1)

@@ -154,6 +154,7 @@ class EnvBatch:
         worlds = self.worlds
         num_full: int = step_worlds(
             worlds.arena.blocks,
+            worlds.arena.front_lines,
             worlds.rules,
             first,
             end,

@@ -95,8 +95,9 @@ def note_signal(w, i, slot):  # type: ignore[no-untyped-def]
         view.known_index = signal.pass_index
         _stop_expecting(w, i)
         _expect_after_signal(w, i, signal.started_at_s, signal.ended_at_s)
+        if not view.running:
+            _set_earliest_watchdog(w)
     if not view.running:
-        _set_earliest_watchdog(w)
         refresh_leftovers(w, i)
 
 
