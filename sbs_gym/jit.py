@@ -84,8 +84,8 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Like `compiled`, and inlined wherever it is called.
 
-    For everything that takes the world: a call copies all its addresses, which costs more than most
-    of these functions do. `make bench` shows what it is worth.
+    For the small functions of the loop: left to itself the compiler keeps many of them as calls,
+    each with a status to look at, and a step is slower.
     """
     return _compile(function, forceinline=True)
 

@@ -1,4 +1,4 @@
-"""Serving a world whose records nobody keeps: old rows make room for new ones."""
+"""Serving a world whose records nobody keeps: finished decode steps make room for new ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STEPS_FULL = int(Status.STEPS_FULL)
 
 @inlined
 def serve_and_forget(w, rules):  # type: ignore[no-untyped-def]
-    """Serve world `w`; where nobody keeps its records, old ones make room for new ones."""
+    """Serve world `w`; where nobody keeps its records, finished steps make room for new ones."""
     while True:
         status = serve(w, rules)
         if status != _STEPS_FULL or w.agent.keeps_records:

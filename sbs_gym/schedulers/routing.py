@@ -1,4 +1,4 @@
-"""Routing rules: which instance takes an ungated release; which ready instance is tried next."""
+"""Routing rules: which instance takes an ungated release; which of two ready ones is first."""
 
 from __future__ import annotations
 

@@ -201,8 +201,8 @@ RANK_VIEW = dtype_of(
     ("sent_tokens", np.int64),
     ("acked_tokens", np.int64),
     ("last_tokens", np.int64),  # of the last release
-    ("assumed_tokens", np.int32),
-    ("run_tokens", np.int32),
+    ("assumed_tokens", np.int32),  # of passes taken as ended; 0 from the next signal on
+    ("run_tokens", np.int32),  # of the believed pass: within a chunk
     ("num_unacked", np.int32),
     ("head_done", np.int32),
     ("head", np.int32),  # first request not fully acked; -1 for none
